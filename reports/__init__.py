@@ -1,0 +1,1 @@
+"""Showing: records in, tables out. Imports nothing else of ours."""

@@ -1,0 +1,164 @@
+"""A leaderboard as a Markdown page for GitHub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from reports.card import announcement, card_lines
+from reports.columns import definitions, step_columns
+from reports.record import ProtocolCard, Record
+from reports.rows import Row, card_of
+from reports.text import MISSING, number, pipe_table
+from reports.variants import flat_recipe
+
+HIGHER = "↑"
+LOWER = "↓"
+
+
+def page(records: Sequence[Record], rows: Sequence[Row]) -> str:
+    """The whole page: announcement, card, a section for each kind of data and scale, definitions."""
+    protocol = card_of(records)
+    kinds = {row["data"] for row in rows}
+    lines = []
+    if "synthetic" in kinds:
+        lines += [announcement(protocol.dataset_title, partly=len(kinds) > 1), ""]
+    title = f"{protocol.name}: {protocol.title}" if protocol.title else protocol.name
+    lines += [f"# {title}", "", *card_lines(protocol)]
+    for (data, scale), members in groupby(rows, key=lambda row: (row["data"], row["scale"])):
+        of_section = [
+            record
+            for record in records
+            if record.scale == scale and ("synthetic" if record.data.synthetic else "real") == data
+        ]
+        lines += ["", *_section(protocol, of_section, list(members))]
+    lines += ["", "## Columns", ""]
+    lines += [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _section(protocol: ProtocolCard, records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
+    first = rows[0]
+    data = "synthetic stand-in data" if first["data"] == "synthetic" else "real data"
+    images = dict.fromkeys(f"{record.data.train_images} training" for record in records)
+    tested = dict.fromkeys(f"{record.data.val_images} validation" for record in records)
+    lines = [
+        f"## {first['scale']} scale, {data}",
+        "",
+        f"- **Images:** {', '.join(images)}; {', '.join(tested)}",
+        f"- **Seeds:** {_seeds(rows)}",
+        *_recipe(records),
+        "",
+        _main_table(protocol, rows),
+        "",
+        f"{first['metric']} in %, after the last step. Best in **bold**, second <u>underlined</u>; "
+        f"{MISSING} is not defined.",
+    ]
+    if any(row["offline"] for row in rows):
+        lines.append("Methods that train all steps as one are an upper bound and not ranked.")
+    lines += ["", "### After each step", "", _step_table(protocol, rows), "", "### What was run", ""]
+    return [*lines, _run_table(rows)]
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    seeds = sorted({int(seed) for row in rows for seed in row["seed_list"].split()})
+    spread = "; mean ± standard deviation where two or more finished" if len(seeds) > 1 else ""
+    return (", ".join(map(str, seeds)) or "none finished") + spread
+
+
+def _recipe(records: Sequence[Record]) -> list[str]:
+    """The recipe that all rows share, and what single methods have otherwise."""
+    recipes = {record.method.name: flat_recipe(record) for record in records}
+    keys = sorted({key for recipe in recipes.values() for key in recipe})
+    shared = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) == 1]
+    lines = []
+    if shared:
+        first = next(iter(recipes.values()))
+        lines.append("- **Recipe:** " + ", ".join(f"{key} = {first[key]}" for key in shared))
+    for name, recipe in recipes.items():
+        own = ", ".join(f"{key} = {value}" for key, value in sorted(recipe.items()) if key not in shared)
+        if own:
+            lines.append(f"  - `{name}` alone: {own}")
+    return lines
+
+
+def _main_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
+    columns = {"old": HIGHER, "new": HIGHER, "all": HIGHER, "forgetting": LOWER, "average": HIGHER}
+    if protocol.background:
+        columns |= {"old_no_background": HIGHER, "all_no_background": HIGHER}
+    if protocol.is_domain_incremental:
+        columns = {name: arrow for name, arrow in columns.items() if not name.startswith(("old", "new"))}
+    cells = {f"{_heading(column)} {arrow}": _ranked(column, rows, arrow) for column, arrow in columns.items()}
+    numbers = {*cells, "seeds", "minutes"}
+    headers = ["method", *cells, "seeds", "minutes", "status"]
+    body = [
+        [
+            _name(row),
+            *(column[position] for column in cells.values()),
+            str(row["seeds"]),
+            number(row["train_minutes"]),
+            _escape(row["status"]),
+        ]
+        for position, row in enumerate(rows)
+    ]
+    return pipe_table(headers, body, numbers)
+
+
+def _step_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
+    cells = {
+        f"{_heading(column)} {HIGHER}": _ranked(column, rows, HIGHER) for column in step_columns(protocol)
+    }
+    body = [
+        [_name(row), *(column[position] for column in cells.values())] for position, row in enumerate(rows)
+    ]
+    return pipe_table(["method", *cells], body, set(cells))
+
+
+def _run_table(rows: Sequence[Row]) -> str:
+    body = []
+    for row in rows:
+        size = None if row["parameters"] is None else row["parameters"] / 1e6
+        published = " ".join(str(part) for part in (row["venue"], row["year"]) if part)
+        cells = (row["title"], published, row["network"], row["backbone"])
+        body.append(
+            [
+                f"[{_name(row)}]({row['url']})" if row["url"] else _name(row),
+                *(_escape(str(cell)) if cell else MISSING for cell in cells),
+                number(size, digits=2),
+                str(row["replay_images"]),
+                number(row["peak_memory_mb"], digits=0),
+                _escape(row["provenance"]),
+            ]
+        )
+    numbers = ["parameters (M)", "replay images", "memory (MB)"]
+    headers = ["method", "paper", "published", "network", "backbone", *numbers, "provenance"]
+    return pipe_table(headers, body, set(numbers))
+
+
+def _name(row: Row) -> str:
+    name = f"`{_escape(row['method'])}`"
+    marks = [] if row["origin"] == "built-in" else [row["origin"]]
+    marks += [row["variant"]] if row["variant"] else []
+    return f"{name} ({_escape('; '.join(marks))})" if marks else name
+
+
+def _heading(column: str) -> str:
+    return column.replace("_no_background", " without background").replace("_", " ")
+
+
+def _ranked(column: str, rows: Sequence[Row], arrow: str) -> list[str]:
+    """The cells of a column, the best bold and the second underlined, by the value as printed."""
+    ranked = [row for row in rows if row[column] is not None and not row["offline"]]
+    values = sorted({round(row[column], 1) for row in ranked}, reverse=arrow == HIGHER)
+    cells = []
+    for row in rows:
+        text = number(row[column], row[f"{column}_std"])
+        value = None if row[column] is None or row["offline"] else round(row[column], 1)
+        if value is not None and len(ranked) > 1 and value in values[:2]:
+            text = f"**{text}**" if value == values[0] else f"<u>{text}</u>"
+        cells.append(text)
+    return cells
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

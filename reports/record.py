@@ -1,0 +1,236 @@
+"""The record: the one JSON file that a run (protocol x method x seed) leaves. Typed, versioned, strict.
+
+Whoever makes a record uses these dataclasses; `write` and `read` check every field, so what is on disk can be
+trusted. Sequences are tuples; label id 0 is the background. Everything but `cost` is a function of what was
+asked: two identical runs are equal after `without_cost`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reports.cards import (
+    DataCard,
+    MethodCard,
+    NetworkCard,
+    ProtocolCard,
+    ProtocolStep,
+    RulesCard,
+    check_labels,
+    check_not_negative,
+)
+from reports.codec import FieldError, decode, dumps
+from reports.counts import ClassCounts
+from reports.files import write_text
+
+__all__ = [
+    "FAILED",
+    "FINISHED",
+    "SCHEMA",
+    "ClassCounts",
+    "Cost",
+    "DataCard",
+    "Environment",
+    "MethodCard",
+    "NetworkCard",
+    "ProtocolCard",
+    "ProtocolStep",
+    "Record",
+    "RulesCard",
+    "StepCost",
+    "StepRecord",
+    "read",
+    "without_cost",
+    "write",
+]
+
+SCHEMA = 1
+FINISHED = "finished"
+FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One trained and measured step. `channels[c]` is the label id of output channel c."""
+
+    index: int
+    channels: tuple[int, ...]
+    train_images: int
+    test_images: int
+    iterations: int
+    final_loss: Mapping[str, float | None]
+    """Each named loss at the end of training; null where it is not finite."""
+    counts: ClassCounts
+    trained_by: str
+    """The run that trained this stored step, `finetune/seed-0`: another one where a step is shared."""
+    key: str
+    """Hash of everything that the step depends on."""
+
+    def __post_init__(self) -> None:
+        check_not_negative(self, "train_images", "test_images", "iterations")
+        if len(self.counts.intersection) != len(self.channels):
+            problem = (
+                f"{len(self.counts.intersection)} counts, expected one a channel ({len(self.channels)}); "
+                "correct it or rerun the benchmark"
+            )
+            raise FieldError("counts.intersection", problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """Seconds and megabytes of one step, as measured by the run that trained it."""
+
+    train_seconds: float
+    eval_seconds: float
+    peak_memory_mb: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where it ran; `version` is ContiSeg's."""
+
+    python: str
+    torch: str
+    platform: str
+    device_name: str
+    threads: int
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The volatile part of a record; `created` is ISO 8601."""
+
+    created: str
+    steps: tuple[StepCost, ...]
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One run. `steps` are the finished ones: all of them, or a single one for a method such as joint."""
+
+    schema: int = SCHEMA
+    status: str
+    reason: str
+    """Why it failed, in one line; "" when finished."""
+    key: str
+    """Hash of everything that the run depends on."""
+    protocol: ProtocolCard
+    method: MethodCard
+    scale: str
+    seed: int
+    device: str
+    data: DataCard
+    hyperparameters: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    """What the user set, a part of `hyperparameters` or `recipe`."""
+    recipe: Mapping[str, Any]
+    network: NetworkCard | None
+    """None only when the run failed before it was built."""
+    replay_images: int
+    steps: tuple[StepRecord, ...]
+    cost: Cost | None = None
+
+    def __post_init__(self) -> None:
+        check_not_negative(self, "seed", "replay_images")
+        _check_status(self)
+        for index, step in enumerate(self.steps):
+            if step.index != index:
+                raise FieldError(
+                    f"steps[{index}].index", f"{step.index}, expected {index}; list the steps in order"
+                )
+            check_labels(f"steps[{index}].channels", step.channels, len(self.protocol.class_names))
+        if self.cost is not None and len(self.cost.steps) != len(self.steps):
+            problem = f"{len(self.cost.steps)} entries, expected one a step ({len(self.steps)}); rerun"
+            raise FieldError("cost.steps", problem)
+
+    @property
+    def finished(self) -> bool:
+        return self.status == FINISHED
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether all steps were trained as one ("joint"): an upper bound, not a competitor."""
+        return self.finished and len(self.steps) == 1 < len(self.protocol.steps)
+
+
+def read(path: Path) -> Record:
+    """Read and check one record.
+
+    Raises:
+        ValueError: one line with the file, the field's dotted path, its value and the remedy.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: not valid JSON ({error}); restore the file, or delete it and rerun"
+        ) from None
+    try:
+        _check_schema(value)
+        record: Record = decode(Record, value)
+    except FieldError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return record
+
+
+def write(record: Record, path: Path) -> None:
+    """Check `record` and write it atomically: keys sorted, one line a list of numbers, never NaN.
+
+    Raises:
+        ValueError: a field that `read` would refuse, or a folder that cannot be written.
+    """
+    plain = asdict(record)
+    try:
+        _check_schema(plain)
+        decode(Record, plain)
+    except FieldError as error:
+        raise ValueError(f"{path}: {error}") from None
+    write_text(path, dumps(plain) + "\n")
+
+
+def without_cost(record: Record) -> Record:
+    """The part that two identical runs share: all but times, memory and environment."""
+    return replace(record, cost=None)
+
+
+def _check_schema(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise FieldError(
+            "", f"found {type(value).__name__} at the top, expected an object {{...}}; is it a record?"
+        )
+    version = value.get("schema")
+    if type(version) is not int:
+        raise FieldError("schema", f"found {version!r}, expected the number {SCHEMA}; is this file a record?")
+    if version > SCHEMA:
+        raise FieldError(
+            "schema", f"{version} is newer than {SCHEMA}, the version read here; update ContiSeg"
+        )
+    if version < SCHEMA:
+        raise FieldError(
+            "schema", f"{version} is older than {SCHEMA}, the version read here; rerun the benchmark"
+        )
+
+
+def _check_status(record: Record) -> None:
+    if record.status not in (FINISHED, FAILED):
+        raise FieldError("status", f"found {record.status!r}, expected {FINISHED!r} or {FAILED!r}")
+    if "\n" in record.reason or bool(record.reason) == record.finished:
+        wanted = "the reason in one line" if not record.finished else "'' as the run finished"
+        raise FieldError(
+            "reason", f"found {record.reason!r}, expected {wanted}; correct it or rerun the benchmark"
+        )
+    if record.finished and len(record.steps) not in (1, len(record.protocol.steps)):
+        wanted = f"{len(record.protocol.steps)} (the protocol's) or 1 (trained as one)"
+        raise FieldError("steps", f"{len(record.steps)} steps in a finished run, expected {wanted}; rerun it")
+    if record.finished and record.network is None:
+        raise FieldError("network", "null in a finished run; add the network or rerun the benchmark")

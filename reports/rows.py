@@ -1,0 +1,136 @@
+"""From the records of one protocol to the rows of its leaderboard: means over seeds, failures kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reports import variants
+from reports.columns import METRICS, SPREAD, column_names, step_columns
+from reports.measures import Measures, measure
+from reports.record import ProtocolCard, Record
+
+Row = dict[str, Any]
+"""One row: a value a column, None where it is not defined, and `class_iou` by label id."""
+
+
+def build_rows(records: Sequence[Record]) -> list[Row]:
+    """The rows of one protocol: by kind of data and scale, then by `all` descending, failures last.
+
+    Raises:
+        ValueError: records of several protocols, or none.
+    """
+    names = sorted({record.protocol.name for record in records})
+    if len(names) != 1:
+        raise ValueError(
+            f"records of {len(names)} protocols {names}; a leaderboard has one, group them first"
+        )
+    columns = [*column_names(card_of(records)), "class_iou"]
+    rows = []
+    for identity, (variant, members) in variants.group(records).items():
+        row = _row(sorted(members, key=lambda record: record.seed))
+        row |= {"scale": identity[1], "data": identity[2], "variant": variant}
+        rows.append({column: row.get(column) for column in columns})
+    return sorted(rows, key=_rank)
+
+
+def card_of(records: Sequence[Record]) -> ProtocolCard:
+    """The card on top of these records' leaderboard: should they differ, the one of most steps.
+
+    Rows on another definition of the same name say so (`reports.variants`).
+    """
+    return max((record.protocol for record in records), key=lambda protocol: len(protocol.steps))
+
+
+def _rank(row: Row) -> tuple[Any, ...]:
+    quality = -row["all"] if row["all"] is not None else 0.0
+    return (row["data"], row["scale"], row["seeds"] == 0, quality, row["method"], row["variant"])
+
+
+def _row(members: list[Record]) -> Row:
+    finished = [record for record in members if record.finished]
+    failed = [record for record in members if not record.finished]
+    reason = "; ".join(dict.fromkeys(record.reason for record in failed))
+    return {
+        "status": _status(len(finished), len(failed), reason),
+        "metric": METRICS.get(members[0].protocol.task, members[0].protocol.task),
+        "seeds": len(finished),
+        "seed_list": " ".join(str(record.seed) for record in finished),
+        "reason": reason,
+        **_identity((finished or members)[0]),
+        **_quality(finished),
+        **_costs(finished),
+    }
+
+
+def _status(finished: int, failed: int, reason: str) -> str:
+    if not failed:
+        return "ok"
+    if not finished:
+        return f"failed: {reason}"
+    return f"{failed} of {failed + finished} seeds failed: {reason}"
+
+
+def _identity(record: Record) -> Row:
+    method, network = record.method, record.network
+    return {
+        "method": method.name,
+        "title": method.title,
+        "venue": method.venue,
+        "year": method.year,
+        "provenance": method.provenance,
+        "origin": method.origin,
+        "url": method.url,
+        "offline": record.is_offline,
+        "network": network.name if network else None,
+        "backbone": network.backbone if network else None,
+        "parameters": network.parameters if network else None,
+        "replay_images": record.replay_images,
+    }
+
+
+def _quality(finished: list[Record]) -> Row:
+    """Mean and `_std` of every measured column over the seeds, and the mean IoU of each class."""
+    if not finished:
+        return {}
+    measures = [measure(record) for record in finished]
+    seeds = [_values(each) for each in measures]
+    row: Row = {}
+    for column in [*SPREAD, *step_columns(finished[0].protocol)]:
+        values = [value for seed in seeds if (value := seed[column]) is not None]
+        row[column] = float(np.mean(values)) if values else None
+        row[f"{column}_std"] = float(np.std(values, ddof=1)) if len(values) >= 2 else None
+    labels = dict.fromkeys(label for each in measures for label in each.class_iou)
+    per_class = {label: [each.class_iou.get(label) for each in measures] for label in labels}
+    row["class_iou"] = {
+        label: None if None in values else float(np.mean(np.asarray(values, dtype=np.float64)))
+        for label, values in per_class.items()
+    }
+    return row
+
+
+def _values(measures: Measures) -> dict[str, float | None]:
+    final = measures.final
+    steps = {f"step_{index}": step.all if step else None for index, step in enumerate(measures.steps)}
+    return {
+        "old": final.old,
+        "new": final.new,
+        "all": final.all,
+        "forgetting": measures.forgetting,
+        "old_no_background": final.old_no_background,
+        "all_no_background": final.all_no_background,
+        "average": measures.average,
+        **steps,
+    }
+
+
+def _costs(finished: list[Record]) -> Row:
+    costs = [record.cost for record in finished if record.cost is not None]
+    minutes = [sum(step.train_seconds for step in cost.steps) / 60 for cost in costs]
+    memory = [step.peak_memory_mb for cost in costs for step in cost.steps if step.peak_memory_mb is not None]
+    return {
+        "train_minutes": float(np.mean(minutes)) if minutes else None,
+        "peak_memory_mb": max(memory, default=None),
+    }
