@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 BACKGROUND = 0
 IGNORE = 255
 SETTINGS = ("overlapped", "disjoint", "partitioned")
+TASKS = ("semantic", "panoptic", "instance")
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class LabelRules:
     future_at_test: int
     """Where the classes of later steps go in the test targets of a step."""
     unlabelled_at_test: int
-    """Where ADE's raw 0 ("other objects") goes in the test targets. VOC's raw 0 is a true background: always 0."""
+    """Where ADE's raw 0 ("other objects") goes in the test targets. VOC's raw 0 is background: always 0."""
 
 
 RULES = {
-    "plop": LabelRules("plop", void_in_training=IGNORE, future_at_test=BACKGROUND, unlabelled_at_test=BACKGROUND),
+    "plop": LabelRules(
+        "plop", void_in_training=IGNORE, future_at_test=BACKGROUND, unlabelled_at_test=BACKGROUND
+    ),
     "mib": LabelRules("mib", void_in_training=BACKGROUND, future_at_test=IGNORE, unlabelled_at_test=IGNORE),
 }
 
@@ -70,6 +73,11 @@ class Protocol:
     @property
     def is_domain_incremental(self) -> bool:
         return bool(self.steps[0].domains)
+
+    @property
+    def zero_is_background(self) -> bool:
+        """Whether label id 0 is true background (VOC), not what nobody labelled (ADE, Cityscapes)."""
+        return self.class_names[BACKGROUND] == "background"
 
     def channels(self, step: int) -> tuple[int, ...]:
         """The label id of each output channel after `step`, background (0) first where there is one."""

@@ -1,0 +1,108 @@
+"""Which samples a step may train on and is tested on (MiB `dataset/utils.py@filter_images`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from protocols.datasets import Dataset, Sample
+from protocols.domains import domain_indices
+from protocols.partition import assign_steps
+from protocols.presence import Presence, presence
+from protocols.protocol import BACKGROUND, IGNORE, Protocol
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StepSamples:
+    """What one step trains on and what the model is tested on after it, in the order of the lists."""
+
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+def train_indices(protocol: Protocol, dataset: Dataset, present: Presence) -> list[Indices]:
+    """Positions in the training list, ascending, for every step of a class-incremental protocol.
+
+    `present` (N, 256) is the table of the training list. Overlapped: images with a class of the step.
+    Disjoint: of these, the ones without any class of a later step. Partitioned: each image in one step.
+    """
+    if protocol.setting == "partitioned":
+        assigned = assign_steps(protocol, dataset, present)
+        return [np.flatnonzero(assigned == step.index) for step in protocol.steps]
+    result = []
+    for step in protocol.steps:
+        chosen = present[:, list(step.classes)].any(axis=1)
+        if protocol.setting == "disjoint":
+            allowed = [BACKGROUND, IGNORE, *step.old_classes, *step.classes]
+            chosen &= ~np.delete(present, allowed + _left_out(protocol), axis=1).any(axis=1)
+        result.append(np.flatnonzero(chosen))
+    return result
+
+
+def test_indices(protocol: Protocol, present: Presence) -> list[Indices]:
+    """Positions in the validation list, ascending: for every step the images with any class seen so far.
+
+    The same in all three settings.
+    """
+    return [
+        np.flatnonzero(present[:, list(step.old_classes + step.classes)].any(axis=1))
+        for step in protocol.steps
+    ]
+
+
+test_indices.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where a test imports it
+
+
+def step_samples(protocol: Protocol, dataset: Dataset, cache_dir: Path, workers: int) -> list[StepSamples]:
+    """The samples of every step. Opens no photograph, and no mask that `cache_dir` has an index of."""
+    train = dataset.samples("train")
+    val = dataset.samples("val")
+    if protocol.is_domain_incremental:
+        pool = train + val
+        split = domain_indices(protocol, [sample.domain for sample in pool])
+        return [StepSamples(_pick(pool, chosen), _pick(pool, test)) for chosen, test in split]
+    chosen_train = train_indices(protocol, dataset, presence(dataset, train, cache_dir, workers))
+    chosen_val = test_indices(protocol, presence(dataset, val, cache_dir, workers))
+    return [
+        StepSamples(_pick(train, chosen), _pick(val, test))
+        for chosen, test in zip(chosen_train, chosen_val, strict=True)
+    ]
+
+
+def check_steps(protocol: Protocol, steps: Sequence[StepSamples]) -> None:
+    """What must hold before hours of training: every step has images, and all of them are on disk.
+
+    ValueError names the classes or cities of a step with nothing to train or to test on, FileNotFoundError
+    the first photograph that is missing.
+    """
+    for step, samples in zip(protocol.steps, steps, strict=True):
+        for kind, found in (("training", samples.train), ("validation", samples.test)):
+            if not found:
+                what = ", ".join(step.domains or (protocol.class_names[i] for i in step.classes))
+                raise ValueError(
+                    f"protocol {protocol.name}: step {step.index} ({what}) has no {kind} image in this "
+                    "data set: choose classes that it shows, or another setting"
+                )
+    photographs = dict.fromkeys(s.image for step in steps for s in (*step.train, *step.test))
+    missing = [path for path in photographs if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{missing[0]}: {len(missing)} of {len(photographs)} images are not on disk, this is the first: "
+            "extract the images again or correct the list"
+        )
+
+
+def _left_out(protocol: Protocol) -> list[int]:
+    """Label ids of classes that no step learns: they are never "future", so they block no image."""
+    last = protocol.steps[-1]
+    return sorted(set(range(1, len(protocol.class_names))) - set(last.old_classes) - set(last.classes))
+
+
+def _pick(samples: Sequence[Sample], indices: Indices) -> tuple[Sample, ...]:
+    return tuple(samples[i] for i in indices.tolist())

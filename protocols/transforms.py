@@ -1,0 +1,63 @@
+"""Augmentation of the official DeepLab recipes: MiB, PLOP, RCIL `run.py@get_dataset`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
+
+BILINEAR = F.InterpolationMode.BILINEAR
+NEAREST = F.InterpolationMode.NEAREST
+
+PixelStatistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of R, G, B in 0..1."""
+IMAGENET: PixelStatistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+# Area factors above 1 can never be accepted, since the box must fit into the image: the published range is
+# kept, but it is no 0.5-2 rescaling. torchvision draws boxes by the same rule as the official code.
+AREA_FACTOR = [0.5, 2.0]
+ASPECT_RATIO = [3 / 4, 4 / 3]
+
+
+def augment(image: Image.Image, labels: np.ndarray, crop: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw a box, squash it to `crop` x `crop`, flip it left-right half of the time.
+
+    Everything random comes from `seed` alone, so the number of loader workers changes nothing.
+    Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
+    """
+    target = Image.fromarray(labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        top, left, height, width = RandomResizedCrop.get_params(image, AREA_FACTOR, ASPECT_RATIO)
+        flip = bool(torch.rand(()) < 0.5)
+    image = F.resized_crop(image, top, left, height, width, [crop, crop], BILINEAR)
+    target = F.resized_crop(target, top, left, height, width, [crop, crop], NEAREST)
+    if flip:
+        image, target = F.horizontal_flip(image), F.horizontal_flip(target)
+    return _as_tensors(image, target)
+
+
+def centre_crop(image: Image.Image, labels: np.ndarray, crop: int) -> tuple[Tensor, Tensor]:
+    """Resize the shorter side to `crop` and cut the central square: what the papers evaluate on.
+
+    Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
+    """
+    target = Image.fromarray(labels)
+    image = F.center_crop(F.resize(image, [crop], BILINEAR), [crop, crop])
+    target = F.center_crop(F.resize(target, [crop], NEAREST), [crop, crop])
+    return _as_tensors(image, target)
+
+
+def normalise(images: Tensor, statistics: PixelStatistics) -> Tensor:
+    """uint8 (B, 3, H, W) in 0..255 -> float32, less the mean and over the standard deviation."""
+    mean, deviation = statistics
+    shift = torch.tensor(mean, device=images.device).view(3, 1, 1) * 255
+    scale = torch.tensor(deviation, device=images.device).view(3, 1, 1) * 255
+    return (images.float() - shift) / scale
+
+
+def _as_tensors(image: Image.Image, target: Image.Image) -> tuple[Tensor, Tensor]:
+    return F.pil_to_tensor(image), F.pil_to_tensor(target)[0]
