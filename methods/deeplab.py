@@ -1,0 +1,116 @@
+"""What the DeepLabv3 methods share: network, growing classifier, teacher, prediction."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from methods.losses.segmentation import cross_entropy
+from methods.method import Method
+from methods.networks.backbones import Backbone, check_backbone, load_backbone_weights
+from methods.networks.deeplab import HeadConfig
+from methods.networks.norm import freeze_batch_norm
+from methods.networks.segmenter import DeepLabV3, build_deeplab
+from methods.recipe import Recipe
+from protocols.loading import Batch, StepData
+from protocols.protocol import Protocol, Step
+
+
+class DeepLabMethod(Method):
+    """A method on DeepLabv3 with one 1x1 classifier a step (MiB `modules/segmentation_module.py`).
+
+    Subclasses write `later_loss`; the first step is plain cross-entropy for all of them.
+    """
+
+    first_step: ClassVar[str] = "deeplabv3 cross-entropy"
+    keeps_teacher: ClassVar[bool] = False
+    """Whether the network after the previous step is kept, frozen, as `self.teacher`."""
+    background_initialisation: ClassVar[bool] = False
+    """Whether new classifiers start from the background's (MiB section 3.3)."""
+
+    network: DeepLabV3
+    teacher: DeepLabV3 | None = None
+    num_old_channels: int = 0
+
+    def __init__(self, hyperparameters: Any, recipe: Recipe) -> None:
+        super().__init__(hyperparameters, recipe)
+        check_backbone(recipe.backbone)
+
+    def build(self, protocol: Protocol) -> None:
+        recipe = self.recipe
+        self.protocol = protocol
+        head = HeadConfig(
+            recipe.head_hidden_channels,
+            recipe.head_channels,
+            recipe.dilations,
+            pooling_size=recipe.crop // recipe.output_stride,
+        )
+        self.network = build_deeplab(
+            recipe.backbone, [len(protocol.channels(0))], recipe.output_stride, head
+        )
+        body = cast(Backbone, self.network.body)
+        self.pixel_statistics = body.pixel_mean, body.pixel_std
+        if recipe.weights:
+            load_backbone_weights(body, recipe.weights)
+        if recipe.freeze_batch_norm:
+            freeze_batch_norm(self.network.body)
+
+    def begin_step(self, step: Step, data: StepData) -> None:
+        self.step = step
+        self.num_old_channels = self.protocol.num_old_channels(step.index)
+        self.teacher = None
+        if step.index == 0:
+            return
+        if self.keeps_teacher:
+            # Copied before the background bias is lowered, as the official code loads it.
+            self.teacher = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self._grow(step)
+
+    def _grow(self, step: Step) -> None:
+        if self.protocol.is_domain_incremental:
+            return  # one classifier for all domains: PLOP `dataset/cityscapes_domain.py`
+        self.network.cls.grow(len(step.classes))
+        if self.background_initialisation:
+            self.network.cls.init_from_background()
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        if self.step.index == 0:
+            return self.first_step_loss(batch)
+        return self.later_loss(batch)
+
+    def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
+        return {"cross_entropy": cross_entropy(self.network(batch.images).logits, batch.labels)}
+
+    def later_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the steps after the first; without an override, that of the first."""
+        return self.first_step_loss(batch)
+
+    @torch.no_grad()
+    def teacher_logits(self, images: Tensor) -> Tensor:
+        """Logits (B, O, H, W) of the network after the previous step, for the same augmented batch."""
+        assert self.teacher is not None, "set keeps_teacher in the method's class"
+        logits: Tensor = self.teacher(images).logits
+        return logits
+
+    def predict(self, images: Tensor) -> Tensor:
+        return self.network(images).logits.argmax(dim=1)
+
+    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+        if not self.protocol.is_domain_incremental:
+            for earlier in self.protocol.steps[len(self.network.cls) : step.index + 1]:
+                self.network.cls.grow(len(earlier.classes))
+        self.network.load_state_dict(tensors)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Body, head and classifiers share learning rate and weight decay, normalisation and biases too."""
+        body = [p for p in self.network.body.parameters() if p.requires_grad]
+        rest = [
+            p for p in (*self.network.head.parameters(), *self.network.cls.parameters()) if p.requires_grad
+        ]
+        return [
+            {"params": body, "lr": lr * self.recipe.backbone_lr_factor},
+            {"params": rest, "lr": lr},
+        ]

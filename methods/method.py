@@ -1,0 +1,123 @@
+"""The interface of a continual segmentation method: five hooks, everything else is inherited."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from methods.recipe import SCALES, Recipe
+from protocols.loading import Batch, StepData
+from protocols.protocol import Protocol, Step
+from protocols.transforms import IMAGENET, PixelStatistics
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a method says of itself; shown by `ls methods` and in every table."""
+
+    title: str
+    venue: str = ""
+    year: int = 0
+    provenance: str = "baseline"
+    """"port of REPO@commit", "paper only" or "baseline"."""
+    url: str = ""
+    tasks: tuple[str, ...] = ("semantic",)
+    replay: bool = False
+
+
+@dataclass(frozen=True)
+class NoHyperparameters:
+    """For methods without any."""
+
+
+class Method(ABC):
+    """Subclass, name it by `key`, describe it by `info`, and fill in the hooks.
+
+    The runner calls, for each step: `begin_step`, `training_loss` once an iteration, `end_step`, then
+    `predict` over the test images. Nothing else is known about a method outside its file.
+    """
+
+    key: ClassVar[str]
+    info: ClassVar[Info]
+    Hyperparameters: ClassVar[type] = NoHyperparameters
+    """A frozen dataclass; each default cites its source."""
+
+    trains_jointly: ClassVar[bool] = False
+    """Whether all steps are learnt at once: the upper bound, not a continual method."""
+
+    first_step: ClassVar[str] = ""
+    """Names how the first step is trained. Methods with the same name share its weights in the store.
+
+    Empty: not shared. A subclass that overrides a hook which takes part in the first step is not shared
+    either, unless it sets a name of its own: so a shared first step is always a deliberate claim, which may
+    not depend on hyperparameters (a test holds it).
+    """
+    _FIRST_STEP_HOOKS: ClassVar[frozenset[str]] = frozenset(
+        {"build", "begin_step", "training_loss", "first_step_loss", "end_step", "predict", "parameter_groups"}
+    )
+
+    network: nn.Module
+    pixel_statistics: PixelStatistics = IMAGENET
+    """Mean and standard deviation of RGB in 0..1 that the images are normalised with; set by `build`."""
+
+    def __init__(self, hyperparameters: Any, recipe: Recipe) -> None:
+        """Raises ValueError for a recipe that the method cannot follow."""
+        self.hyperparameters = hyperparameters
+        self.recipe = recipe
+        self.step: Step
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "first_step" not in vars(cls) and cls._FIRST_STEP_HOOKS & vars(cls).keys():
+            cls.first_step = ""
+
+    @classmethod
+    def default_hyperparameters(cls, protocol: Protocol) -> Any:
+        """Override where the published values depend on the protocol."""
+        return cls.Hyperparameters()
+
+    @classmethod
+    def default_recipe(cls, protocol: Protocol, scale: str) -> Recipe:
+        """Override where the method's published schedule differs from its family's."""
+        return SCALES[scale](protocol)
+
+    @abstractmethod
+    def build(self, protocol: Protocol) -> None:
+        """Make `self.network` as it is before the first step."""
+
+    @abstractmethod
+    def begin_step(self, step: Step, data: StepData) -> None:
+        """Grow heads, keep the teacher, gather thresholds or memory. Called before every step."""
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses of one batch; their sum is minimised."""
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Tensor:
+        """float32 (B, 3, H, W) -> int64 (B, H, W), the channel index of each pixel's class."""
+
+    def end_step(self, step: Step, data: StepData) -> None:
+        """Merge branches, collect statistics. Called after the last iteration of every step."""
+
+    @abstractmethod
+    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+        """Bring the network into its state after `step`, from the tensors that `tensors()` gave then."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that later steps need: the network, and whatever else a method carries along."""
+        return dict(self.network.state_dict())
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Optimiser groups. One learning rate and weight decay for all, as in the official code."""
+        return [{"params": list(self.trainable()), "lr": lr}]
+
+    def trainable(self) -> Iterator[nn.Parameter]:
+        return (p for p in self.network.parameters() if p.requires_grad)
+
+
+MethodClass = type[Method]

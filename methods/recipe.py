@@ -1,0 +1,105 @@
+"""The numbers of a training run. A scale is nothing but another set of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocols.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Network, schedule and optimiser. The defaults are the official ones of MiB, PLOP and RCIL.
+
+    Sources: the papers' implementation details and `run.py`, `argparser.py` of fcdl94/MiB@1c58983 and
+    arthurdouillard/CVPR2021_PLOP@4b4a060. `later_*` is what steps after the first use.
+    """
+
+    backbone: str = "resnet101"
+    weights: str = ""
+    """File with the backbone's ImageNet weights; empty: random initialisation."""
+    output_stride: int = 16
+    head_hidden_channels: int = 256
+    head_channels: int = 256
+    dilations: tuple[int, ...] = (6, 12, 18)
+    freeze_batch_norm: bool = False
+    """Keep statistics and affine of the backbone's normalisation as loaded. Never so in the papers."""
+
+    crop: int = 512
+    batch: int = 24
+    epochs: int = 30
+    later_epochs: int = 30
+    iterations: int = 0
+    """Iterations of the first step; 0: by `epochs`."""
+    later_iterations: int = 0
+
+    lr: float = 0.01
+    later_lr: float = 0.001
+    backbone_lr_factor: float = 1.0
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4
+    poly_power: float = 0.9
+    amp: bool = True
+    """bfloat16 autocast where there is a GPU; the official code uses fp16 (apex O1) or fp32."""
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "batch", "output_stride", "head_hidden_channels", "head_channels", "lr", "later_lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"recipe: {name} = {getattr(self, name)} must be above 0")
+        for name in ("epochs", "later_epochs", "iterations", "later_iterations", "weight_decay", "momentum"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"recipe: {name} = {getattr(self, name)} must not be negative")
+
+    def at_step(self, index: int) -> StepRecipe:
+        """The part of the recipe that one step uses."""
+        if index == 0:
+            return StepRecipe(self.epochs, self.iterations, self.lr)
+        return StepRecipe(self.later_epochs, self.later_iterations, self.later_lr)
+
+
+@dataclass(frozen=True)
+class StepRecipe:
+    """How long one step trains, and how fast."""
+
+    epochs: int
+    iterations: int
+    lr: float
+
+    def total_iterations(self, batches_per_epoch: int) -> int:
+        return self.iterations or self.epochs * batches_per_epoch
+
+
+def paper(protocol: Protocol) -> Recipe:
+    """The published configuration of the DeepLab family (spec section 4)."""
+    if protocol.dataset == "ade":
+        return Recipe(epochs=60, later_epochs=60)
+    if protocol.dataset == "cityscapes":
+        return Recipe(epochs=50, later_epochs=50, lr=0.02, later_lr=0.002)
+    # "30 epochs at the first step of 10-1, then 10": PLOP README; RCIL keeps 30.
+    later = 10 if protocol.name.startswith("voc-10-1") and "voc-10-10" not in protocol.name else 30
+    return Recipe(epochs=30, later_epochs=later)
+
+
+def mini(protocol: Protocol) -> Recipe:
+    """Minutes on two CPU cores: a small backbone on small images; same code, same losses.
+
+    The numbers were chosen on the stand-in; they have no published source.
+    """
+    return Recipe(
+        backbone="resnet-mini",
+        output_stride=4,
+        head_hidden_channels=32,
+        head_channels=64,
+        dilations=(2, 4, 6),
+        crop=64,
+        batch=16,
+        iterations=600,
+        later_iterations=60,
+        lr=0.05,
+        later_lr=0.02,
+        amp=False,
+    )
+
+
+SCALES = {"paper": paper, "mini": mini}
