@@ -1,0 +1,28 @@
+"""Where it runs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def choose_device(asked: str | None, deterministic: bool) -> torch.device:
+    """The asked device, or a GPU where there is one. Raises ValueError where the asked one is missing."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no GPU on this machine; use --device cpu")
+    device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if deterministic and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+    return device
+
+
+def choose_workers(asked: int | None, device: torch.device) -> int:
+    """Loader processes. On the CPU they would only take cores from the training."""
+    if asked is not None and asked < 0:
+        raise ValueError(f"--workers {asked}: must be 0 or more")
+    if asked is not None:
+        return asked
+    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0

@@ -1,0 +1,92 @@
+"""The grid: runs one after the other; one that fails is a row of its own and stops none of the others."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+
+from benchmarks import records
+from benchmarks.progress import Display
+from benchmarks.run import Run, RunOptions, execute
+from benchmarks.store import Store
+from reports.leaderboard import terminal_table, write_leaderboards
+from reports.load import load_records
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a grid ended."""
+
+    trained: int
+    kept: int
+    failed: int
+
+
+def run_grid(runs: list[Run], folder: Path, options: RunOptions) -> Outcome:
+    """Run what has no record yet, and write the leaderboards of the protocols concerned."""
+    store = Store(folder / "store")
+    waiting = [run for run in runs if records.existing(run, folder) is None]
+    failed = 0
+    with Display(waiting, store) as display:
+        for run in waiting:
+            failed += not _run_one(run, folder, store, options, display)
+    return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
+
+
+def write_reports(protocols: list[str], folder: Path) -> list[Path]:
+    """Redraw the leaderboards from all records that the folder holds; print the short tables."""
+    found, problems = load_records(folder)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    chosen = [record for record in found if record.protocol.name in protocols]
+    paths = write_leaderboards(chosen, folder / "leaderboards")
+    for name in protocols:
+        rows = [record for record in chosen if record.protocol.name == name]
+        if rows:
+            print(f"\n{terminal_table(rows)}")
+    return paths
+
+
+def plan_text(runs: list[Run], folder: Path) -> str:
+    """What a grid would do: `--dry-run`."""
+    store, lines, planned = Store(folder / "store"), [], set[str]()
+    for run in runs:
+        if records.existing(run, folder) is not None:
+            lines.append(f"{run.asked.name} {run.label}: has its record")
+            continue
+        for index, key in enumerate(run.step_keys):
+            samples = run.samples[index]
+            state = "stored" if store.has(key) else "shared" if key in planned else "to train"
+            planned.add(key)
+            lines.append(
+                f"{run.asked.name} {run.label} step {index + 1}/{len(run.step_keys)}: {state}, "
+                f"{run.iterations(index)} iterations, {len(samples.train)} train and {len(samples.test)} test images"
+            )
+    return "\n".join(lines)
+
+
+def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display: Display) -> bool:
+    started = time.monotonic()
+    try:
+        steps, parameters = execute(run, store, options, lambda i, progress: display.report(run, i, progress))
+        record = records.finished_record(run, options.device, steps, parameters)
+    except Exception as error:  # a method's fault, whatever it is, must not stop the others
+        log = _write_log(run, folder)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        records.save(records.failed_record(run, options.device, reason), run, folder)
+        display.say(f"{run.asked.name} {run.label}: failed: {reason} (traceback in {log})")
+        return False
+    records.save(record, run, folder)
+    display.say(f"{run.asked.name} {run.label}: finished in {(time.monotonic() - started) / 60:.1f} min")
+    return True
+
+
+def _write_log(run: Run, folder: Path) -> Path:
+    log = folder / "logs" / run.asked.name / records.path_of(run, folder).parent.name / f"seed-{run.seed}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(traceback.format_exc(), encoding="utf-8")
+    return log

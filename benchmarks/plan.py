@@ -1,0 +1,136 @@
+"""From what was asked for to the runs: protocols x methods x seeds, with data, recipe and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from protocols.card import card, card_text
+from protocols.custom import load_toml
+
+from benchmarks.run import Run
+from benchmarks.settings import Setting, field_names, parsed, with_values
+from methods.method import MethodClass
+from methods.recipe import Recipe
+from protocols import names
+from protocols.datasets import Dataset, find, open_dataset
+from protocols.datasets.synthetic import draw_standin
+from protocols.protocol import Protocol
+from protocols.splits import StepSamples, step_samples
+
+DEFAULT_DATA = Path("data")
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A protocol with its data: the stage on which methods are compared."""
+
+    protocol: Protocol
+    dataset: Dataset
+    cache: Path
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """The `[recipe]` table of a user's protocol."""
+
+    @cached_property
+    def samples(self) -> list[StepSamples]:
+        return step_samples(self.protocol, self.dataset, self.cache, _workers())
+
+    @cached_property
+    def joint_samples(self) -> list[StepSamples]:
+        return step_samples(self.protocol.joint(), self.dataset, self.cache, _workers())
+
+
+def open_benchmark(name: str, task: str, data_root: Path | None, runs: Path) -> Benchmark:
+    """Find the data of a protocol, named or written in a TOML file; draw the stand-in where there is none.
+
+    Raises ValueError or FileNotFoundError, in one line with the remedy, on an unknown name, and on data
+    that a given `data_root` should hold and does not.
+    """
+    cache = runs / "cache"
+    if name.endswith(".toml"):
+        own = load_toml(Path(name), data_root)
+        return Benchmark(own.protocol, own.dataset, cache, own.recipe)
+    protocol = names.parse(name, task)
+    if data_root is not None:
+        dataset = open_dataset(protocol.dataset, data_root)
+    else:
+        dataset = find(protocol.dataset, DEFAULT_DATA) or _standin(protocol.dataset, runs)
+    return Benchmark(protocol, dataset, cache)
+
+
+def make_run(
+    benchmark: Benchmark, method: MethodClass, scale: str, seed: int, settings: Sequence[Setting]
+) -> Run:
+    """One cell of the grid. Raises ValueError on a setting that the method does not know."""
+    protocol = benchmark.protocol
+    hyperparameters = method.default_hyperparameters(protocol)
+    recipe = method.default_recipe(protocol, scale)
+    recipe = with_values(recipe, benchmark.recipe, f"[recipe] of {protocol.name}")
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        if setting.target not in (method.key, "recipe"):
+            continue
+        value, where = {setting.name: parsed(setting.text)}, f"--set {setting.target}.{setting.name}"
+        if setting.name in field_names(hyperparameters) and setting.target != "recipe":
+            hyperparameters = with_values(hyperparameters, value, where)
+        elif setting.target == "recipe" or setting.name in field_names(recipe):
+            recipe = with_values(recipe, value, where)
+        else:
+            with_values(_both(hyperparameters, recipe), value, where)  # raises, naming what is known
+        overrides |= value
+    method(hyperparameters, recipe)  # raises on a recipe that it cannot follow, before anything is trained
+    joint = method.trains_jointly
+    return Run(
+        name=_row_name(method.key, overrides),
+        asked=protocol,
+        protocol=protocol.joint() if joint else protocol,
+        dataset=benchmark.dataset,
+        samples=benchmark.joint_samples if joint else benchmark.samples,
+        method=method,
+        hyperparameters=hyperparameters,
+        recipe=recipe,
+        overrides=overrides,
+        scale="custom" if benchmark.recipe else scale,
+        seed=seed,
+    )
+
+
+def _row_name(key: str, overrides: dict[str, Any]) -> str:
+    """ "mib", or "mib[kd_weight=100]" where something was set."""
+    if not overrides:
+        return key
+    return f"{key}[{','.join(f'{name}={value}' for name, value in sorted(overrides.items()))}]"
+
+
+def _both(hyperparameters: Any, recipe: Recipe) -> Any:
+    """One dataclass with the fields of both, to name what can be set."""
+    values = dataclasses.asdict(recipe) | dataclasses.asdict(hyperparameters)
+    return dataclasses.make_dataclass("Parameters", values)(**values)
+
+
+def _standin(key: str, runs: Path) -> Dataset:
+    root = draw_standin(key, runs / "standin")
+    return open_dataset(key, root)
+
+
+def _workers() -> int:
+    return os.cpu_count() or 1
+
+
+def open_card(name: str, task: str, data_root: Path | None, runs: Path) -> tuple[dict[str, Any], str]:
+    """A protocol's card as data and as text; image counts only where its data are at hand."""
+    if name.endswith(".toml"):
+        own = load_toml(Path(name), data_root)
+        protocol, dataset = own.protocol, own.dataset
+    else:
+        protocol = names.parse(name, task)
+        dataset = open_dataset(protocol.dataset, data_root) if data_root else find(protocol.dataset, DEFAULT_DATA)
+    samples = None
+    if dataset is not None:
+        samples = step_samples(protocol, dataset, runs / "cache", _workers())
+    return card(protocol, samples), card_text(protocol, samples)

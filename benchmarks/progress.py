@@ -1,0 +1,76 @@
+"""What a person sees while a grid runs: bars with ETA on a terminal, one line a step in a log file."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from benchmarks.run import Run
+from benchmarks.store import Store
+from benchmarks.training import Progress
+
+
+class Display:
+    """Two bars: the whole grid in iterations, and the step in training."""
+
+    def __init__(self, runs: list[Run], store: Store) -> None:
+        self.store = store
+        self.remaining = len(runs)
+        missing = {
+            key: run.iterations(i)
+            for run in runs
+            for i, key in enumerate(run.step_keys)
+            if not store.has(key)
+        }
+        # disable=None: bars on a terminal only.
+        self.total = tqdm(total=sum(missing.values()), desc="all runs", unit="it", disable=None, position=0)
+        self.step: tqdm | None = None
+        self.current: tuple[Run, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_step()
+        self.total.close()
+
+    def report(self, run: Run, index: int, progress: Progress) -> None:
+        """Called after each iteration."""
+        if self.current != (run, index):
+            self._open_step(run, index, progress)
+        assert self.step is not None
+        self.step.update(progress.iteration - self.step.n)
+        self.total.update(1)
+        if progress.iteration % 10 == 0 or progress.iteration == self.step.total:
+            self.step.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in progress.mean_losses().items()))
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self._close_step()
+        tqdm.write(line, file=sys.stderr)
+
+    def _open_step(self, run: Run, index: int, progress: Progress) -> None:
+        self._close_step()
+        self.current = (run, index)
+        label = f"{run.asked.name} {run.label} step {index + 1}/{len(run.protocol.steps)}"
+        self.step = tqdm(
+            total=run.iterations(index),
+            initial=progress.iteration - 1,
+            desc=label,
+            unit="it",
+            disable=None,
+            position=1,
+            leave=False,
+        )
+        # A step that goes on where it was killed has done part of the work already.
+        self.total.update(progress.iteration - 1)
+
+    def _close_step(self) -> None:
+        if self.step is not None:
+            self.step.close()
+        self.step = self.current = None

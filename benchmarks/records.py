@@ -1,0 +1,183 @@
+"""What a run leaves: its record, where it lies, and whether it stands already."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from benchmarks.fingerprint import REPOSITORY
+from benchmarks.run import Run
+from benchmarks.store import FinishedStep
+from methods.registry import origin
+from protocols.protocol import Protocol
+from reports import record as schema
+from reports.record import Record
+
+VERSION = "0.1.0"
+
+
+def path_of(run: Run, runs: Path) -> Path:
+    return runs / "records" / run.asked.name / _folder(run.name) / f"seed-{run.seed}.json"
+
+
+def _folder(name: str) -> str:
+    """A row's name may hold a path that the user set."""
+    return re.sub(r"[^\w.=,\[\]@+-]", "_", name)
+
+
+def existing(run: Run, runs: Path) -> Record | None:
+    """The finished record of this very run, if it is there.
+
+    Raises ValueError where the place is held by a record of another scale or of other data, which this run
+    must not replace.
+    """
+    path = path_of(run, runs)
+    if not path.is_file():
+        return None
+    record = schema.read(path)
+    if record.finished and (record.scale, record.data.synthetic) != (run.scale, run.dataset.is_synthetic):
+        kind = "synthetic" if record.data.synthetic else "real"
+        raise ValueError(
+            f"{path}: holds a result of scale {record.scale} on {kind} data; use another --runs folder"
+        )
+    return record if record.finished and record.key == run.key else None
+
+
+def save(record: Record, run: Run, runs: Path) -> None:
+    """Write the record; an older finished one of other settings or code is kept beside it as `*.json.old`."""
+    path = path_of(run, runs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        old = schema.read(path)
+        if old.finished and old.key != record.key:
+            path.replace(path.with_name(f"{path.stem}.{old.key[:8]}.json.old"))
+    schema.write(record, path)
+
+
+def finished_record(run: Run, device: torch.device, steps: Sequence[FinishedStep], parameters: int) -> Record:
+    costs = tuple(
+        schema.StepCost(
+            train_seconds=s.train_seconds, eval_seconds=s.eval_seconds, peak_memory_mb=s.peak_memory_mb
+        )
+        for s in steps
+    )
+    return dataclasses.replace(
+        failed_record(run, device, "unused"),
+        status=schema.FINISHED,
+        reason="",
+        network=schema.NetworkCard(name="DeepLabv3", backbone=run.recipe.backbone, parameters=parameters),
+        steps=tuple(_step_record(run, i, step) for i, step in enumerate(steps)),
+        cost=schema.Cost(created=_now(), steps=costs, environment=environment(device)),
+    )
+
+
+def failed_record(run: Run, device: torch.device, reason: str) -> Record:
+    info = run.method.info
+    samples = run.samples[-1]
+    return Record(
+        status=schema.FAILED,
+        reason=reason,
+        key=run.key,
+        protocol=protocol_card(run.asked, run.dataset.title),
+        method=schema.MethodCard(
+            name=run.name,
+            key=run.method.key,
+            title=info.title,
+            venue=info.venue,
+            year=info.year or None,
+            provenance=info.provenance,
+            origin=origin(run.method),
+            url=info.url,
+        ),
+        scale=run.scale,
+        seed=run.seed,
+        device=device.type,
+        data=schema.DataCard(
+            synthetic=run.dataset.is_synthetic,
+            root=run.dataset.root.name,
+            train_images=len({sample for step in run.samples for sample in step.train}),
+            val_images=len(samples.test),
+        ),
+        hyperparameters=dataclasses.asdict(run.hyperparameters),
+        overrides=run.overrides,
+        recipe=dataclasses.asdict(run.recipe) | {"weights": Path(run.recipe.weights).name},
+        network=None,
+        replay_images=0,
+        steps=(),
+        cost=schema.Cost(created=_now(), steps=(), environment=environment(device)),
+    )
+
+
+def protocol_card(protocol: Protocol, dataset_title: str) -> schema.ProtocolCard:
+    rules = protocol.rules
+    return schema.ProtocolCard(
+        name=protocol.name,
+        dataset=protocol.dataset,
+        dataset_title=dataset_title,
+        task=protocol.task,
+        setting=protocol.setting,
+        rules=schema.RulesCard(
+            name=rules.name,
+            void_in_training=rules.void_in_training,
+            future_at_test=rules.future_at_test,
+            unlabelled_at_test=rules.unlabelled_at_test,
+            other_classes=protocol.other_classes,
+        ),
+        background=protocol.background,
+        class_names=protocol.class_names,
+        steps=tuple(schema.ProtocolStep(classes=s.classes, domains=s.domains) for s in protocol.steps),
+        notes=protocol.notes,
+    )
+
+
+def environment(device: torch.device) -> schema.Environment:
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    return schema.Environment(
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        platform=platform.platform(),
+        device_name=name,
+        threads=torch.get_num_threads(),
+        version=_version(),
+    )
+
+
+def _version() -> str:
+    """ContiSeg's version, with the commit where the clone is a git checkout."""
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return VERSION
+    return f"{VERSION}+{commit}"
+
+
+def _step_record(run: Run, index: int, step: FinishedStep) -> schema.StepRecord:
+    return schema.StepRecord(
+        index=index,
+        channels=run.protocol.channels(index),
+        train_images=len(run.samples[index].train),
+        test_images=len(run.samples[index].test),
+        iterations=step.iterations,
+        final_loss=step.final_loss,
+        counts=schema.ClassCounts(tuple(step.intersection), tuple(step.ground_truth), tuple(step.prediction)),
+        trained_by=step.trained_by,
+        key=run.step_keys[index],
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

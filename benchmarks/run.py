@@ -1,0 +1,192 @@
+"""One run: a protocol, a method and a seed, step after step, into one record."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import fingerprint
+from benchmarks.evaluation import evaluate
+from benchmarks.memory import PeakMemory
+from benchmarks.store import FinishedStep, Store
+from benchmarks.training import Progress, StepTrainer
+from methods.method import Method, MethodClass
+from methods.recipe import Recipe
+from methods.registry import source_of
+from protocols.datasets import Dataset
+from protocols.labels import test_lut, training_lut
+from protocols.loading import StepData, batches_per_epoch, derive_seed
+from protocols.protocol import Protocol
+from protocols.splits import StepSamples
+from reports.record import ClassCounts
+
+STORE_VERSION = 1
+"""Raise it when stored steps stop being what their keys say."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How, not what: nothing here changes a result."""
+
+    device: torch.device
+    workers: int = 0
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What is to be run. `protocol` is the one that is trained: a single step for a joint method."""
+
+    name: str
+    """The row's name: the method's key and what the user set."""
+    asked: Protocol
+    protocol: Protocol
+    dataset: Dataset
+    samples: Sequence[StepSamples]
+    method: MethodClass
+    hyperparameters: Any
+    recipe: Recipe
+    overrides: dict[str, Any]
+    scale: str
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/seed-{self.seed}"
+
+    def iterations(self, index: int) -> int:
+        per_epoch = batches_per_epoch(len(self.samples[index].train), self.recipe.batch)
+        return self.recipe.at_step(index).total_iterations(per_epoch)
+
+    @cached_property
+    def step_keys(self) -> list[str]:
+        """The store's key of each step: a hash of everything that its result depends on."""
+        keys: list[str] = []
+        for index in range(len(self.protocol.steps)):
+            keys.append(fingerprint.of_settings(self._depends_on(index, keys[-1] if keys else ""))[:32])
+        return keys
+
+    @property
+    def key(self) -> str:
+        return fingerprint.of_settings([self.step_keys, self.asked.name, dataclasses.asdict(self.asked)])[:32]
+
+    def _depends_on(self, index: int, parent: str) -> dict[str, Any]:
+        samples, recipe = self.samples[index], dataclasses.asdict(self.recipe)
+        schedule = {"epochs", "later_epochs", "iterations", "later_iterations", "lr", "later_lr"}
+        shared = index == 0 and bool(self.method.first_step)
+        return {
+            "version": STORE_VERSION,
+            "parent": parent,
+            "seed": self.seed,
+            "method": self.method.first_step if shared else self.method.key,
+            "hyperparameters": {} if shared else dataclasses.asdict(self.hyperparameters),
+            "code": fingerprint.of_code(
+                _first_step_source(self.method) if shared else source_of(self.method)
+            ),
+            "recipe": {name: value for name, value in recipe.items() if name not in schedule | {"weights"}},
+            "weights": fingerprint.of_file(self.recipe.weights),
+            "schedule": dataclasses.asdict(self.recipe.at_step(index)),
+            "channels": self.protocol.channels(index),
+            "background": self.protocol.background,
+            "training labels": training_lut(self.protocol, index).tolist(),
+            "test labels": test_lut(self.protocol, index).tolist(),
+            "training samples": fingerprint.of_samples(samples.train, self.dataset.root),
+            "test samples": fingerprint.of_samples(samples.test, self.dataset.root),
+        }
+
+
+def execute(
+    run: Run, store: Store, options: RunOptions, report: Callable[[int, Progress], None]
+) -> tuple[list[FinishedStep], int]:
+    """Train and evaluate whatever is not in the store yet.
+
+    Returns each step's outcome and the number of the network's parameters after the last step.
+    `report(step index, progress)` is called after each iteration.
+    """
+    method = run.method(run.hyperparameters, run.recipe)
+    torch.manual_seed(derive_seed(run.seed, "build"))
+    method.build(run.protocol)
+    method.network.to(options.device)
+    for index, key in enumerate(run.step_keys):
+        if store.has(key):
+            continue
+        _train_step(run, index, method, store, options, report)
+    last = len(run.step_keys) - 1
+    method.restore(run.protocol.steps[last], store.tensors(run.step_keys[last]))
+    parameters = sum(p.numel() for p in method.network.parameters())
+    return [store.finished(key) for key in run.step_keys], parameters
+
+
+def _train_step(
+    run: Run,
+    index: int,
+    method: Method,
+    store: Store,
+    options: RunOptions,
+    report: Callable[[int, Progress], None],
+) -> None:
+    key, step = run.step_keys[index], run.protocol.steps[index]
+    data = _step_data(run, index, method, options)
+    if index:
+        method.restore(run.protocol.steps[index - 1], store.tensors(run.step_keys[index - 1]))
+        method.network.to(options.device)
+    torch.manual_seed(derive_seed(run.seed, index, "step"))
+    memory = PeakMemory(options.device)
+    method.begin_step(step, data)
+    method.network.to(options.device)
+    trainer = StepTrainer(
+        method, run.recipe, run.recipe.at_step(index).lr, run.iterations(index), options.device
+    )
+    checkpoint = store.checkpoint(key)
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    trainer.train(
+        data,
+        save=lambda c: store.save_checkpoint(key, c),
+        every_seconds=options.checkpoint_seconds,
+        report=lambda progress: report(index, progress),
+    )
+    method.end_step(step, data)
+    started = time.monotonic()
+    confusion = evaluate(method, data, len(run.protocol.channels(index)))
+    counts = ClassCounts.from_confusion(confusion.numpy())
+    outcome = FinishedStep(
+        trained_by=run.label,
+        iterations=trainer.iterations,
+        final_loss=trainer.progress.mean_losses(),
+        intersection=list(counts.intersection),
+        ground_truth=list(counts.ground_truth),
+        prediction=list(counts.prediction),
+        train_seconds=trainer.progress.seconds,
+        eval_seconds=time.monotonic() - started,
+        peak_memory_mb=memory.megabytes(),
+    )
+    store.save(key, method.tensors(), confusion, outcome)
+
+
+def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> StepData:
+    return StepData(
+        dataset=run.dataset,
+        train=run.samples[index].train,
+        test=run.samples[index].test,
+        training_lut=training_lut(run.protocol, index),
+        test_lut=test_lut(run.protocol, index),
+        crop=run.recipe.crop,
+        batch=run.recipe.batch,
+        statistics=method.pixel_statistics,
+        seed=derive_seed(run.seed, index, "data"),
+        workers=options.workers,
+        device=options.device,
+    )
+
+
+def _first_step_source(method: MethodClass) -> Path:
+    owner = next(cls for cls in method.__mro__ if vars(cls).get("first_step"))
+    return source_of(owner)

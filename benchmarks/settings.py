@@ -1,0 +1,84 @@
+"""Values that a user sets: `--set method.parameter=value` and the `[recipe]` table of a TOML protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `--set`: `target` is a method's key, or "recipe" for the recipe of every method."""
+
+    target: str
+    name: str
+    text: str
+
+    @classmethod
+    def parse(cls, argument: str) -> Setting:
+        """Raises ValueError unless the argument reads method.parameter=value."""
+        left, equals, text = argument.partition("=")
+        target, dot, name = left.strip().rpartition(".")
+        if not (equals and dot and target and name):
+            raise ValueError(f"--set {argument!r}: write method.parameter=value, such as mib.kd_weight=100")
+        return cls(target, name, text.strip())
+
+
+def with_values(instance: T, values: dict[str, Any], where: str) -> T:
+    """A copy of a dataclass with some fields replaced, each checked against the type of its default.
+
+    Raises ValueError naming `where`, the field, the value and what is expected.
+    """
+    known = {field.name for field in dataclasses.fields(instance)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where}: unknown parameter {name!r}; {_suggest(name, known)}")
+    typed = {
+        name: _typed(value, getattr(instance, name), f"{where}: {name}") for name, value in values.items()
+    }
+    return dataclasses.replace(instance, **typed)  # type: ignore[type-var]
+
+
+def parsed(text: str) -> Any:
+    """The value that a command line means: a number, true or false, or the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def field_names(*instances: Any) -> set[str]:
+    return {field.name for instance in instances for field in dataclasses.fields(instance)}
+
+
+def reject_unknown_targets(settings: Sequence[Setting], targets: Sequence[str]) -> None:
+    """Raises ValueError for a `--set` that no method of the run would see."""
+    for setting in settings:
+        if setting.target not in (*targets, "recipe"):
+            raise ValueError(
+                f"--set {setting.target}.{setting.name}: no method {setting.target!r} in this run; "
+                f"{_suggest(setting.target, {*targets, 'recipe'})}"
+            )
+
+
+def _typed(value: Any, default: Any, where: str) -> Any:
+    wanted = type(default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted is tuple and isinstance(value, list):
+        return tuple(value)
+    if type(value) is not wanted:
+        raise ValueError(f"{where} = {value!r} must be of type {wanted.__name__}, such as {default!r}")
+    return value
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}known are: {', '.join(sorted(known))}" if known else "there are none to set"

@@ -1,0 +1,107 @@
+"""Finished steps on disk, addressed by the hash of everything they depend on.
+
+    <store>/<key>/state.safetensors     what later steps need: `Method.tensors()`
+    <store>/<key>/confusion.safetensors the confusion matrix over the step's test images
+    <store>/<key>/step.json             what was measured
+    <store>/<key>.partial.safetensors   the last checkpoint of a step in training
+
+Every write goes to a temporary name first and is renamed, so a kill leaves no half-written step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """What a step leaves beside its weights."""
+
+    trained_by: str
+    """The run that trained it: "<method>/seed-<n>"."""
+    iterations: int
+    final_loss: dict[str, float]
+    """Each named loss, mean over the last (at most 50) iterations."""
+    intersection: list[int]
+    ground_truth: list[int]
+    prediction: list[int]
+    train_seconds: float
+    eval_seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A step in training."""
+
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any]
+
+
+class Store:
+    """A folder of finished steps; several runs, and reruns, share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, key: str) -> bool:
+        return (self.folder / key / "step.json").is_file()
+
+    def finished(self, key: str) -> FinishedStep:
+        return FinishedStep(**json.loads((self.folder / key / "step.json").read_text()))
+
+    def tensors(self, key: str) -> dict[str, Tensor]:
+        return load_file(self.folder / key / "state.safetensors")
+
+    def save(self, key: str, tensors: dict[str, Tensor], confusion: Tensor, step: FinishedStep) -> None:
+        """Write a finished step and drop its checkpoint."""
+        temporary = self.folder / f"{key}.tmp-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file(_packed(tensors), temporary / "state.safetensors")
+        save_file({"confusion": confusion.contiguous()}, temporary / "confusion.safetensors")
+        (temporary / "step.json").write_text(json.dumps(asdict(step)))
+        if self.has(key):  # another runner was quicker: the same bits
+            shutil.rmtree(temporary)
+        else:
+            shutil.rmtree(self.folder / key, ignore_errors=True)
+            temporary.replace(self.folder / key)
+        self._partial(key).unlink(missing_ok=True)
+
+    def save_checkpoint(self, key: str, checkpoint: Checkpoint) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f"{key}.partial.tmp-{os.getpid()}"
+        metadata = {"progress": json.dumps(checkpoint.progress)}
+        save_file(_packed(checkpoint.tensors), temporary, metadata=metadata)
+        temporary.replace(self._partial(key))
+
+    def checkpoint(self, key: str) -> Checkpoint | None:
+        """The last checkpoint of an unfinished step; None where there is none, or none that can be read."""
+        path = self._partial(key)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                progress = json.loads((file.metadata() or {})["progress"])
+                return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, progress)  # noqa: SIM118
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            print(f"{path}: damaged checkpoint ({error}); the step starts afresh", file=sys.stderr)
+            return None
+
+    def _partial(self, key: str) -> Path:
+        return self.folder / f"{key}.partial.safetensors"
+
+
+def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors wants contiguous tensors that share no memory."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,135 @@
+"""The training loop of one step, which can be killed at any point and goes on with the same bits."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.store import Checkpoint
+from methods.method import Method
+from methods.recipe import Recipe
+from protocols.loading import Batch, StepData
+
+RECENT = 50
+"""Iterations over which the reported losses are averaged."""
+
+
+def poly_lr(lr: float, iteration: int, total: int, power: float) -> float:
+    """Learning rate at an iteration: MiB `utils/scheduler.py@PolyLR`, restarted at every step."""
+    return float(lr * (1 - iteration / total) ** power)
+
+
+@dataclass
+class Progress:
+    """How far a step has come; what a checkpoint keeps besides tensors."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def mean_losses(self) -> dict[str, float]:
+        names = self.recent[-1] if self.recent else {}
+        return {name: sum(r[name] for r in self.recent) / len(self.recent) for name in names}
+
+
+class StepTrainer:
+    """Trains `method` for one step: SGD with momentum, poly schedule, autocast on a GPU."""
+
+    def __init__(
+        self, method: Method, recipe: Recipe, lr: float, iterations: int, device: torch.device
+    ) -> None:
+        self.method, self.recipe, self.iterations, self.device = method, recipe, iterations, device
+        self.progress = Progress()
+        self.optimizer = torch.optim.SGD(
+            method.parameter_groups(lr),
+            lr=lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+        self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+
+    def train(
+        self,
+        data: StepData,
+        save: Callable[[Checkpoint], None],
+        every_seconds: float,
+        report: Callable[[Progress], None],
+    ) -> None:
+        """Run the remaining iterations; checkpoint every so many seconds; report after each iteration.
+
+        Raises FloatingPointError where a loss is not finite.
+        """
+        self.method.network.train()
+        last = saved = time.monotonic()
+        for batch in data.training_batches(self.iterations, first=self.progress.iteration):
+            self._iterate(batch)
+            now = time.monotonic()
+            self.progress.seconds += now - last
+            last = now
+            report(self.progress)
+            if now - saved >= every_seconds and self.progress.iteration < self.iterations:
+                save(self.checkpoint())
+                last = saved = time.monotonic()
+
+    def _iterate(self, batch: Batch) -> None:
+        progress = self.progress
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = poly_lr(lr, progress.iteration, self.iterations, self.recipe.poly_power)
+        amp = self.recipe.amp and self.device.type == "cuda"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=amp):
+            losses = self.method.training_loss(batch)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {float(loss.detach()):g}" for name, loss in losses.items())
+            raise FloatingPointError(
+                f"loss not finite at iteration {progress.iteration} ({values}); lower the learning rate"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizer.step()
+        progress.recent.append({name: float(loss.detach()) for name, loss in losses.items()})
+        progress.iteration += 1
+
+    def checkpoint(self) -> Checkpoint:
+        """Network, momentum and random state after the iterations so far."""
+        tensors = {f"method.{name}": t for name, t in self.method.tensors().items()}
+        for i, parameter in enumerate(self._parameters()):
+            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{i}"] = momentum
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        progress = self.progress
+        return Checkpoint(
+            tensors,
+            {"iteration": progress.iteration, "seconds": progress.seconds, "recent": list(progress.recent)},
+        )
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint. The method's `begin_step` must have run before."""
+        tensors, state = checkpoint.tensors, checkpoint.progress
+        self.method.restore(self.method.step, _below("method.", tensors))
+        for i, parameter in enumerate(self._parameters()):
+            if f"momentum.{i}" in tensors:
+                self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{i}"].to(
+                    parameter.device
+                )
+        torch.set_rng_state(tensors["rng.cpu"])
+        if self.device.type == "cuda" and "rng.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+        self.progress = Progress(state["iteration"], state["seconds"], deque(state["recent"], maxlen=RECENT))
+
+    def _parameters(self) -> list[Any]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,146 @@
+"""Each mistake that a user can make at the command line ends in one line: what, its value, the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+def error_of(arguments: list[str], capsys: Capture) -> str:
+    """The one line on stderr of a command that must fail with status 2."""
+    assert main(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture
+def command(tiny_protocol: Path, tmp_path: Path) -> list[str]:
+    return ["--protocol", str(tiny_protocol), "--methods", "finetune", "--runs", str(tmp_path / "runs")]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("vco-15-1", "voc-15-1"), ("vco-15-1", "ls protocols"), ("voc-15-11", "choose another increment")],
+)
+def test_unknown_protocol(name: str, says: str, tmp_path: Path, capsys: Capture) -> None:
+    error = error_of(["--protocol", name, "--methods", "mib", "--runs", str(tmp_path)], capsys)
+    assert name in error
+    assert says in error
+
+
+def test_unknown_method_names_the_nearest(command: list[str], capsys: Capture) -> None:
+    command[3] = "mibb"
+    error = error_of(command, capsys)
+    assert "'mibb'" in error
+    assert "did you mean mib?" in error
+
+
+def test_missing_method_file(command: list[str], capsys: Capture) -> None:
+    command[3] = "nowhere/mine.py"
+    assert "nowhere/mine.py: no such method file" in error_of(command, capsys)
+
+
+def test_method_file_with_a_syntax_error(command: list[str], tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "bad.py").write_text("def f(:\n    pass\n")
+    command[3] = str(tmp_path / "bad.py")
+    error = error_of(command, capsys)
+    assert "bad.py, line 1: SyntaxError" in error
+    assert "mend the method file" in error
+
+
+def test_method_file_without_a_method(command: list[str], tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    command[3] = str(tmp_path / "empty.py")
+    assert "defines no subclass of methods.method.Method" in error_of(command, capsys)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("kd_weight=3", "write method.parameter=value"),
+        ("mib.kd_weight=3", "no method 'mib' in this run"),
+        ("finetune.kd_weight=3", "unknown parameter 'kd_weight'"),
+        ("recipe.bacth=3", "did you mean batch"),
+        ("recipe.batch=many", "batch = 'many' must be of type int"),
+        ("recipe.batch=0", "batch = 0 must be above 0"),
+        ("recipe.backbone=resnet102", "did you mean resnet101"),
+    ],
+)
+def test_bad_setting(command: list[str], capsys: Capture, setting: str, says: str) -> None:
+    assert says in error_of([*command, "--set", setting], capsys)
+
+
+@pytest.mark.parametrize("seeds", ["", "a", "1,1", "-1"])
+def test_bad_seeds(command: list[str], capsys: Capture, seeds: str) -> None:
+    assert "such as 0,1,2" in error_of([*command, "--seeds", seeds], capsys)
+
+
+def test_no_gpu(command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    error = error_of([*command, "--device", "cuda"], capsys)
+    assert "--device cuda: torch finds no GPU" in error
+    assert "--device cpu" in error
+
+
+def test_unwritable_runs_folder(command: list[str], tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a-file").touch()
+    command[5] = str(tmp_path / "a-file" / "runs")
+    error = error_of(command, capsys)
+    assert "a-file/runs: cannot be written" in error
+    assert "give another folder" in error
+
+
+def test_data_root_without_the_data_set(tmp_path: Path, capsys: Capture) -> None:
+    arguments = ["--protocol", "ade-100-10", "--methods", "mib", "--runs", str(tmp_path / "runs")]
+    error = error_of([*arguments, "--data-root", str(tmp_path / "nowhere")], capsys)
+    assert "nowhere" in error
+    assert "ADEChallengeData2016" in error
+
+
+def _one_mask(tmp_path: Path) -> Path:
+    return tmp_path / "tiny/masks/train_0.png"
+
+
+def _wrong_value(tmp_path: Path) -> None:
+    mask = np.array(Image.open(_one_mask(tmp_path)))
+    mask[0, 0] = 77
+    Image.fromarray(mask).save(_one_mask(tmp_path))
+
+
+def _other_size(tmp_path: Path) -> None:
+    Image.open(_one_mask(tmp_path)).resize((20, 20)).save(_one_mask(tmp_path))
+
+
+def _truncated(tmp_path: Path) -> None:
+    path = tmp_path / "tiny/images/train_0.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "says"),
+    [
+        (_wrong_value, "train_0.png", "77"),
+        (_other_size, "train_0.png", "20"),
+        (_truncated, "train_0.png", "truncated"),
+        (lambda folder: _one_mask(folder).unlink(), "train_0.png", ""),
+    ],
+)
+def test_damaged_data(
+    damage: Callable[[Path], None], file: str, says: str, command: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    """Found while indexing (status 2) or while training (a failed row, status 1); one line either way."""
+    damage(tmp_path)
+    assert main(command) in (1, 2)
+    output = capsys.readouterr().err
+    line = next(line for line in output.splitlines() if file in line)
+    assert says in line
+    assert "Traceback" not in output

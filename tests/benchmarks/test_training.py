@@ -1,0 +1,32 @@
+"""The schedule and the confusion matrix, against the official functions' numbers (spec 7.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.evaluation import confusion_matrix
+from benchmarks.training import poly_lr
+from reports.record import ClassCounts
+
+
+@pytest.mark.parametrize(
+    ("iteration", "expected"), [(0, 0.01), (1, 0.009909954834), (50, 0.005358867313), (99, 0.000158489319)]
+)
+def test_poly_schedule(iteration: int, expected: float) -> None:
+    """Row 18: `PolyLR(max_iters=100)` at lr 0.01."""
+    assert poly_lr(0.01, iteration, 100, 0.9) == pytest.approx(expected, abs=1e-12)
+
+
+def test_confusion_matrix_gives_the_official_scores() -> None:
+    """Row 17: `StreamSegMetrics(4)`; 255 does not count, and a class without ground truth has no IoU."""
+    labels = torch.tensor([0, 0, 1, 1, 2, 255, 1, 0])
+    predictions = torch.tensor([0, 1, 1, 1, 2, 2, 3, 0])
+    confusion = confusion_matrix(labels, predictions, 4)
+    assert confusion.sum() == 7
+    counts = ClassCounts.from_confusion(confusion.numpy())
+    iou = counts.iou()
+    np.testing.assert_allclose(iou[:3], [2 / (3 + 1e-6), 2 / (4 + 1e-6), 1 / (1 + 1e-6)], atol=1e-12)
+    assert np.isnan(iou[3])
+    assert np.nanmean(iou) == pytest.approx(0.722221773, abs=1e-9)
