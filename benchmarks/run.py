@@ -179,6 +179,7 @@ def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> Ste
         training_lut=training_lut(run.protocol, index),
         test_lut=test_lut(run.protocol, index),
         crop=run.recipe.crop,
+        area_factor=run.recipe.area_factor,
         batch=run.recipe.batch,
         statistics=method.pixel_statistics,
         seed=derive_seed(run.seed, index, "data"),

@@ -26,6 +26,9 @@ class Recipe:
     """Keep statistics and affine of the backbone's normalisation as loaded. Never so in the papers."""
 
     crop: int = 512
+    area_factor: tuple[float, ...] = (0.5, 2.0)
+    """Least and most area of a training box, relative to the image: no rescaling by 0.5 to 2, since a box
+    must fit into the image and factors above 1 can never be accepted. MiB `run.py@get_dataset`."""
     batch: int = 24
     epochs: int = 30
     later_epochs: int = 30
@@ -93,10 +96,11 @@ def mini(protocol: Protocol) -> Recipe:
         head_channels=64,
         dilations=(2, 4, 6),
         crop=64,
+        area_factor=(0.8, 1.0),
         batch=16,
-        iterations=600,
-        later_iterations=60,
-        lr=0.05,
+        iterations=350,
+        later_iterations=40,
+        lr=0.2,
         later_lr=0.02,
         amp=False,
     )

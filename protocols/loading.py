@@ -38,15 +38,23 @@ class _Crops(TorchDataset[tuple[Tensor, Tensor]]):
     Keys are (sample number, seed); the seed is None for evaluation, which crops the centre.
     """
 
-    def __init__(self, dataset: Dataset, samples: Sequence[Sample], lut: np.ndarray, crop: int) -> None:
-        self.dataset, self.samples, self.lut, self.crop = dataset, samples, lut, crop
+    def __init__(
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        lut: np.ndarray,
+        crop: int,
+        area_factor: tuple[float, ...],
+    ) -> None:
+        self.dataset, self.samples, self.lut = dataset, samples, lut
+        self.crop, self.area_factor = crop, area_factor
 
     def __getitem__(self, key: tuple[int, int | None]) -> tuple[Tensor, Tensor]:
         number, seed = key
         image, labels = self.dataset.read(self.samples[number])
         if seed is None:
             return centre_crop(image, self.lut[labels], self.crop)
-        return augment(image, self.lut[labels], self.crop, seed)
+        return augment(image, self.lut[labels], self.crop, self.area_factor, seed)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -101,6 +109,8 @@ class StepData:
     test_lut: np.ndarray
     """uint8 (256,): label id -> test label."""
     crop: int
+    area_factor: tuple[float, ...]
+    """Least and most area of a training box, relative to the image."""
     batch: int
     statistics: PixelStatistics
     seed: int
@@ -120,7 +130,7 @@ class StepData:
 
     def _load(self, samples: Sequence[Sample], lut: np.ndarray, batches: object) -> Iterator[Batch]:
         loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            _Crops(self.dataset, samples, lut, self.crop),
+            _Crops(self.dataset, samples, lut, self.crop, self.area_factor),
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",

@@ -16,22 +16,21 @@ PixelStatistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of R, G, B in 0..1."""
 IMAGENET: PixelStatistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-# Area factors above 1 can never be accepted, since the box must fit into the image: the published range is
-# kept, but it is no 0.5-2 rescaling. torchvision draws boxes by the same rule as the official code.
-AREA_FACTOR = [0.5, 2.0]
 ASPECT_RATIO = [3 / 4, 4 / 3]
 
 
-def augment(image: Image.Image, labels: np.ndarray, crop: int, seed: int) -> tuple[Tensor, Tensor]:
+def augment(
+    image: Image.Image, labels: np.ndarray, crop: int, area_factor: tuple[float, ...], seed: int
+) -> tuple[Tensor, Tensor]:
     """Draw a box, squash it to `crop` x `crop`, flip it left-right half of the time.
 
-    Everything random comes from `seed` alone, so the number of loader workers changes nothing.
+    The box has `area_factor` (least, most) of the image's area. Everything random comes from `seed` alone, so the number of loader workers changes nothing.
     Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
     """
     target = Image.fromarray(labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        top, left, height, width = RandomResizedCrop.get_params(image, AREA_FACTOR, ASPECT_RATIO)
+        top, left, height, width = RandomResizedCrop.get_params(image, list(area_factor), ASPECT_RATIO)
         flip = bool(torch.rand(()) < 0.5)
     image = F.resized_crop(image, top, left, height, width, [crop, crop], BILINEAR)
     target = F.resized_crop(target, top, left, height, width, [crop, crop], NEAREST)

@@ -33,7 +33,7 @@ class ResNetConfig:
 RESNET101 = ResNetConfig()
 RESNET50 = ResNetConfig(blocks=(3, 4, 6, 3))
 RESNET_MINI = ResNetConfig(
-    blocks=(1, 2, 2, 2), widths=(16, 24, 32, 48), stem_width=16, stem_kernel=3, stem_pool=False
+    blocks=(1, 1, 1, 1), widths=(24, 48, 48, 48), stem_width=32, stem_kernel=3, stem_pool=False
 )
 
 
