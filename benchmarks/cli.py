@@ -88,11 +88,21 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--methods", required=True, help="names of `ls methods`, .py files, or all; comma-separated"
     )
-    run.add_argument("--scale", choices=("paper", "mini"), help="paper: the published configuration; mini: minutes "
-                     "on two CPU cores (default: paper on real data with a GPU, or by a .toml; else mini)")  # fmt: skip
+    run.add_argument(
+        "--scale",
+        choices=("paper", "mini"),
+        help="paper: the published configuration; mini: minutes on two CPU cores "
+        "(default: paper on real data with a GPU, or by a .toml; else mini)",
+    )
     run.add_argument("--seeds", default="0", help="comma-separated (default: 0)")
-    run.add_argument("--set", action="append", default=[], metavar="METHOD.PARAMETER=VALUE", dest="settings",
-                     help="override a hyperparameter; recipe.PARAMETER for all methods; may be repeated")  # fmt: skip
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="METHOD.PARAMETER=VALUE",
+        dest="settings",
+        help="override a hyperparameter; recipe.PARAMETER for all methods; may be repeated",
+    )
     run.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where everything is written (default: runs)"
     )
@@ -101,8 +111,13 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--workers", type=int, help="loader processes (default: 0 on the CPU, up to 8 with a GPU)"
     )
     run.add_argument("--deterministic", action="store_true", help="the same bits on a GPU too, at some cost")
-    run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
-                     help="what a kill loses at most, in seconds (default: 60)")  # fmt: skip
+    run.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="what a kill loses at most, in seconds (default: 60)",
+    )
     run.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
     _add_task_and_data(run)
     run.set_defaults(command=_run)
@@ -110,8 +125,11 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 
 def _add_task_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=("semantic",), default="semantic")
-    parser.add_argument("--data-root", type=Path, help="folder with the data sets (default: ./data, and where "
-                        "that has none, a synthetic stand-in)")  # fmt: skip
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        help="folder with the data sets (default: ./data, and where that has none, a synthetic stand-in)",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from benchmarks import records
 from benchmarks.progress import Display
 from benchmarks.run import Run, RunOptions, execute
@@ -59,12 +58,12 @@ def plan_text(runs: list[Run], folder: Path) -> str:
             lines.append(f"{run.asked.name} {run.label}: has its record")
             continue
         for index, key in enumerate(run.step_keys):
-            samples = run.samples[index]
+            train, test = len(run.samples[index].train), len(run.samples[index].test)
             state = "stored" if store.has(key) else "shared" if key in planned else "to train"
             planned.add(key)
             lines.append(
                 f"{run.asked.name} {run.label} step {index + 1}/{len(run.step_keys)}: {state}, "
-                f"{run.iterations(index)} iterations, {len(samples.train)} train and {len(samples.test)} test images"
+                f"{run.iterations(index)} iterations, {train} train and {test} test images"
             )
     return "\n".join(lines)
 

@@ -10,18 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from protocols.card import card, card_text
-from protocols.custom import load_toml
-
 from benchmarks.run import Run
 from benchmarks.settings import Setting, field_names, parsed, with_values
 from methods.method import MethodClass
 from methods.recipe import Recipe
 from protocols import names
+from protocols.card import card, card_text
+from protocols.custom import load_toml
 from protocols.datasets import Dataset, find, open_dataset
 from protocols.datasets.synthetic import draw_standin
 from protocols.protocol import Protocol
-from protocols.splits import StepSamples, step_samples
+from protocols.splits import StepSamples, check_steps, step_samples
 
 DEFAULT_DATA = Path("data")
 
@@ -38,11 +37,17 @@ class Benchmark:
 
     @cached_property
     def samples(self) -> list[StepSamples]:
-        return step_samples(self.protocol, self.dataset, self.cache, _workers())
+        """Of every step. Raises ValueError where a step has none, or a file is missing."""
+        return self._checked(self.protocol)
 
     @cached_property
     def joint_samples(self) -> list[StepSamples]:
-        return step_samples(self.protocol.joint(), self.dataset, self.cache, _workers())
+        return self._checked(self.protocol.joint())
+
+    def _checked(self, protocol: Protocol) -> list[StepSamples]:
+        samples = step_samples(protocol, self.dataset, self.cache, _workers())
+        check_steps(protocol, samples)
+        return samples
 
 
 def open_benchmark(name: str, task: str, data_root: Path | None, runs: Path) -> Benchmark:
@@ -124,12 +129,15 @@ def _workers() -> int:
 
 def open_card(name: str, task: str, data_root: Path | None, runs: Path) -> tuple[dict[str, Any], str]:
     """A protocol's card as data and as text; image counts only where its data are at hand."""
+    dataset: Dataset | None
     if name.endswith(".toml"):
         own = load_toml(Path(name), data_root)
         protocol, dataset = own.protocol, own.dataset
     else:
         protocol = names.parse(name, task)
-        dataset = open_dataset(protocol.dataset, data_root) if data_root else find(protocol.dataset, DEFAULT_DATA)
+        dataset = (
+            open_dataset(protocol.dataset, data_root) if data_root else find(protocol.dataset, DEFAULT_DATA)
+        )
     samples = None
     if dataset is not None:
         samples = step_samples(protocol, dataset, runs / "cache", _workers())

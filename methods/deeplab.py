@@ -48,9 +48,7 @@ class DeepLabMethod(Method):
             recipe.dilations,
             pooling_size=recipe.crop // recipe.output_stride,
         )
-        self.network = build_deeplab(
-            recipe.backbone, [len(protocol.channels(0))], recipe.output_stride, head
-        )
+        self.network = build_deeplab(recipe.backbone, [len(protocol.channels(0))], recipe.output_stride, head)
         body = cast(Backbone, self.network.body)
         self.pixel_statistics = body.pixel_mean, body.pixel_std
         if recipe.weights:

@@ -101,7 +101,7 @@ class Method(ABC):
     def predict(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) -> int64 (B, H, W), the channel index of each pixel's class."""
 
-    def end_step(self, step: Step, data: StepData) -> None:
+    def end_step(self, step: Step, data: StepData) -> None:  # noqa: B027  # most have nothing to do
         """Merge branches, collect statistics. Called after the last iteration of every step."""
 
     @abstractmethod

@@ -47,7 +47,15 @@ class Recipe:
     """bfloat16 autocast where there is a GPU; the official code uses fp16 (apex O1) or fp32."""
 
     def __post_init__(self) -> None:
-        for name in ("crop", "batch", "output_stride", "head_hidden_channels", "head_channels", "lr", "later_lr"):
+        for name in (
+            "crop",
+            "batch",
+            "output_stride",
+            "head_hidden_channels",
+            "head_channels",
+            "lr",
+            "later_lr",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"recipe: {name} = {getattr(self, name)} must be above 0")
         for name in ("epochs", "later_epochs", "iterations", "later_iterations", "weight_decay", "momentum"):

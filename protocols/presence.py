@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -44,7 +43,7 @@ def presence(dataset: Dataset, samples: Sequence[Sample], cache_dir: Path, worke
 def count(dataset: Dataset, samples: Sequence[Sample], workers: int = 1) -> Presence:
     """(N, 256) bool, opening every mask, in `workers` processes."""
     chunks = [samples[i : i + _CHUNK] for i in range(0, len(samples), _CHUNK)]
-    with tqdm(total=len(samples), desc=f"reading {dataset.key} masks", delay=1, file=sys.stderr) as progress:
+    with tqdm(total=len(samples), desc=f"reading {dataset.key} masks", delay=1, disable=None) as progress:
         rows = []
         for chunk in _rows(dataset, chunks, min(workers, len(samples) // _WORTH_A_PROCESS)):
             rows.append(np.unpackbits(chunk, axis=1).astype(bool))

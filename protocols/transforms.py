@@ -24,7 +24,8 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Draw a box, squash it to `crop` x `crop`, flip it left-right half of the time.
 
-    The box has `area_factor` (least, most) of the image's area. Everything random comes from `seed` alone, so the number of loader workers changes nothing.
+    The box has `area_factor` (least, most) of the image's area. Everything random comes from `seed` alone,
+    so the number of loader workers changes nothing.
     Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
     """
     target = Image.fromarray(labels)

@@ -1,4 +1,4 @@
-"""Imports run one way: `run_benchmark -> benchmarks -> methods -> {ops, protocols}`; `benchmarks -> reports`."""
+"""Imports run one way, `run_benchmark -> benchmarks -> methods -> {ops, protocols}`, and never back."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def _draw_all(key: str, top: Path, sizes: dict[str, int], workers: int) -> None:
         (key, top, split, i, hand) for split in sizes for i, hand in enumerate(plan(key, split, sizes[split]))
     ]
     columns = list(zip(*jobs, strict=True))
-    progress = tqdm(total=len(jobs), desc=f"drawing the {key} stand-in", unit="image")
+    progress = tqdm(total=len(jobs), desc=f"drawing the {key} stand-in", unit="image", disable=None)
     with progress:
         if workers == 1:
             for job in jobs:
