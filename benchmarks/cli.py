@@ -136,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
     # Heavy imports wait until the command line is known to be right.
     from benchmarks.device import choose_device, choose_workers
     from benchmarks.grid import plan_text, run_grid, write_reports
-    from benchmarks.plan import make_run, open_benchmark
+    from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
     from benchmarks.run import RunOptions
     from benchmarks.settings import Setting, reject_unknown_targets
     from methods.registry import find_methods
@@ -148,6 +148,8 @@ def _run(args: argparse.Namespace) -> int:
     device = choose_device(args.device, args.deterministic)
     _check_writable(args.runs)
     benchmarks = [open_benchmark(p, args.task, args.data_root, args.runs) for p in _split(args.protocol)]
+    for b in benchmarks:
+        reject_unknown_methods(b, methods)
     runs = [
         make_run(b, method, args.scale or _default_scale(b, device.type), seed, settings)
         for b in benchmarks

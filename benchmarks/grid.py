@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import records
-from benchmarks.progress import Display
+from benchmarks.progress import Display, RunDisplay
 from benchmarks.run import Run, RunOptions, execute
 from benchmarks.store import Store
 from reports.leaderboard import terminal_table, write_leaderboards
@@ -71,7 +71,7 @@ def plan_text(runs: list[Run], folder: Path) -> str:
 def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display: Display) -> bool:
     started = time.monotonic()
     try:
-        steps, parameters = execute(run, store, options, lambda i, progress: display.report(run, i, progress))
+        steps, parameters = execute(run, store, options, RunDisplay(display, run))
         record = records.finished_record(run, options.device, steps, parameters)
     except Exception as error:  # a method's fault, whatever it is, must not stop the others
         log = _write_log(run, folder)

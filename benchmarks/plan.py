@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import Run
-from benchmarks.settings import Setting, field_names, parsed, with_values
+from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
 from methods.method import MethodClass
 from methods.recipe import Recipe
+from methods.registry import builtin_methods
 from protocols import names
 from protocols.card import card, card_text
 from protocols.custom import load_toml
@@ -34,6 +35,8 @@ class Benchmark:
     cache: Path
     recipe: dict[str, Any] = field(default_factory=dict)
     """The `[recipe]` table of a user's protocol."""
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Its `[methods.<name>]` tables: hyperparameters of single methods."""
 
     @cached_property
     def samples(self) -> list[StepSamples]:
@@ -59,7 +62,7 @@ def open_benchmark(name: str, task: str, data_root: Path | None, runs: Path) -> 
     cache = runs / "cache"
     if name.endswith(".toml"):
         own = load_toml(Path(name), data_root)
-        return Benchmark(own.protocol, own.dataset, cache, own.recipe)
+        return Benchmark(own.protocol, own.dataset, cache, own.recipe, own.methods)
     protocol = names.parse(name, task)
     if data_root is not None:
         dataset = open_dataset(protocol.dataset, data_root)
@@ -73,7 +76,11 @@ def make_run(
 ) -> Run:
     """One cell of the grid. Raises ValueError on a setting that the method does not know."""
     protocol = benchmark.protocol
-    hyperparameters = method.default_hyperparameters(protocol)
+    hyperparameters = with_values(
+        method.default_hyperparameters(protocol),
+        benchmark.methods.get(method.key, {}),
+        f"[methods.{method.key}] of {protocol.name}",
+    )
     recipe = method.default_recipe(protocol, scale)
     recipe = with_values(recipe, benchmark.recipe, f"[recipe] of {protocol.name}")
     overrides: dict[str, Any] = {}
@@ -103,6 +110,16 @@ def make_run(
         scale="custom" if benchmark.recipe else scale,
         seed=seed,
     )
+
+
+def reject_unknown_methods(benchmark: Benchmark, chosen: Sequence[MethodClass]) -> None:
+    """Raises ValueError for a `[methods.<name>]` table that no method of ours, or of this run, would read."""
+    known = {*builtin_methods(), *(method.key for method in chosen)}
+    for name in benchmark.methods:
+        if name not in known:
+            raise ValueError(
+                f"[methods.{name}] of {benchmark.protocol.name}: no method {name!r}; {suggest(name, known)}"
+            )
 
 
 def _row_name(key: str, overrides: dict[str, Any]) -> str:

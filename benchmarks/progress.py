@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks.run import Run
 from benchmarks.store import Store
 from benchmarks.training import Progress
+from reports.record import ClassCounts
 
 
 class Display:
@@ -39,7 +42,7 @@ class Display:
         self._close_step()
         self.total.close()
 
-    def report(self, run: Run, index: int, progress: Progress) -> None:
+    def iterated(self, run: Run, index: int, progress: Progress) -> None:
         """Called after each iteration."""
         if self.current != (run, index):
             self._open_step(run, index, progress)
@@ -49,6 +52,11 @@ class Display:
         if progress.iteration % 10 == 0 or progress.iteration == self.step.total:
             self.step.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in progress.mean_losses().items()))
 
+    def finished(self, run: Run, index: int, counts: ClassCounts) -> None:
+        """Called after each step."""
+        miou, accuracy = 100 * float(np.nanmean(counts.iou())), 100 * counts.overall_accuracy()
+        self.say(f"{_label(run, index)}: mIoU {miou:.1f}, pixel accuracy {accuracy:.1f}")
+
     def say(self, line: str) -> None:
         """A line above the bars."""
         self._close_step()
@@ -57,11 +65,10 @@ class Display:
     def _open_step(self, run: Run, index: int, progress: Progress) -> None:
         self._close_step()
         self.current = (run, index)
-        label = f"{run.asked.name} {run.label} step {index + 1}/{len(run.protocol.steps)}"
         self.step = tqdm(
             total=run.iterations(index),
             initial=progress.iteration - 1,
-            desc=label,
+            desc=_label(run, index),
             unit="it",
             disable=None,
             position=1,
@@ -74,3 +81,21 @@ class Display:
         if self.step is not None:
             self.step.close()
         self.step = self.current = None
+
+
+@dataclass(frozen=True)
+class RunDisplay:
+    """The display as one run sees it: `benchmarks.run.Watch`."""
+
+    display: Display
+    run: Run
+
+    def iterated(self, index: int, progress: Progress) -> None:
+        self.display.iterated(self.run, index, progress)
+
+    def finished(self, index: int, counts: ClassCounts) -> None:
+        self.display.finished(self.run, index, counts)
+
+
+def _label(run: Run, index: int) -> str:
+    return f"{run.asked.name} {run.label} step {index + 1}/{len(run.protocol.steps)}"

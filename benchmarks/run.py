@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,16 @@ class RunOptions:
     device: torch.device
     workers: int = 0
     checkpoint_seconds: float = 60.0
+
+
+class Watch(typing.Protocol):
+    """Who is told how a run goes."""
+
+    def iterated(self, index: int, progress: Progress) -> None:
+        """After each iteration of the step `index`."""
+
+    def finished(self, index: int, counts: ClassCounts) -> None:
+        """After the step `index` was trained and tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +113,10 @@ class Run:
         }
 
 
-def execute(
-    run: Run, store: Store, options: RunOptions, report: Callable[[int, Progress], None]
-) -> tuple[list[FinishedStep], int]:
+def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[list[FinishedStep], int]:
     """Train and evaluate whatever is not in the store yet.
 
     Returns each step's outcome and the number of the network's parameters after the last step.
-    `report(step index, progress)` is called after each iteration.
     """
     method = run.method(run.hyperparameters, run.recipe)
     torch.manual_seed(derive_seed(run.seed, "build"))
@@ -117,7 +125,7 @@ def execute(
     for index, key in enumerate(run.step_keys):
         if store.has(key):
             continue
-        _train_step(run, index, method, store, options, report)
+        _train_step(run, index, method, store, options, watch)
     last = len(run.step_keys) - 1
     method.restore(run.protocol.steps[last], store.tensors(run.step_keys[last]))
     parameters = sum(p.numel() for p in method.network.parameters())
@@ -130,7 +138,7 @@ def _train_step(
     method: Method,
     store: Store,
     options: RunOptions,
-    report: Callable[[int, Progress], None],
+    watch: Watch,
 ) -> None:
     key, step = run.step_keys[index], run.protocol.steps[index]
     data = _step_data(run, index, method, options)
@@ -151,7 +159,7 @@ def _train_step(
         data,
         save=lambda c: store.save_checkpoint(key, c),
         every_seconds=options.checkpoint_seconds,
-        report=lambda progress: report(index, progress),
+        report=lambda progress: watch.iterated(index, progress),
     )
     method.end_step(step, data)
     started = time.monotonic()
@@ -169,6 +177,7 @@ def _train_step(
         peak_memory_mb=memory.megabytes(),
     )
     store.save(key, method.tensors(), confusion, outcome)
+    watch.finished(index, counts)
 
 
 def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> StepData:

@@ -38,7 +38,7 @@ def with_values(instance: T, values: dict[str, Any], where: str) -> T:
     known = {field.name for field in dataclasses.fields(instance)}  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            raise ValueError(f"{where}: unknown parameter {name!r}; {_suggest(name, known)}")
+            raise ValueError(f"{where}: unknown parameter {name!r}; {suggest(name, known)}")
     typed = {
         name: _typed(value, getattr(instance, name), f"{where}: {name}") for name, value in values.items()
     }
@@ -63,7 +63,7 @@ def reject_unknown_targets(settings: Sequence[Setting], targets: Sequence[str]) 
         if setting.target not in (*targets, "recipe"):
             raise ValueError(
                 f"--set {setting.target}.{setting.name}: no method {setting.target!r} in this run; "
-                f"{_suggest(setting.target, {*targets, 'recipe'})}"
+                f"{suggest(setting.target, {*targets, 'recipe'})}"
             )
 
 
@@ -78,7 +78,8 @@ def _typed(value: Any, default: Any, where: str) -> Any:
     return value
 
 
-def _suggest(name: str, known: set[str]) -> str:
+def suggest(name: str, known: set[str]) -> str:
+    """What to say of an unknown name: the nearest known ones, and all of them."""
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}known are: {', '.join(sorted(known))}" if known else "there are none to set"

@@ -24,6 +24,7 @@ _TOP_KEYS: dict[str, tuple[type, ...]] = {
     "steps": (list,),
     "dataset": (dict,),
     "recipe": (dict,),
+    "methods": (dict,),
 }
 _FOLDER_KEYS: dict[str, tuple[type, ...]] = {
     "images": (str,),
@@ -38,11 +39,13 @@ _FOLDER_KEYS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class CustomProtocol:
-    """A protocol, the data set that it is for, and the `[recipe]` table as it stands."""
+    """A protocol, the data set that it is for, and the tables for those who train, as they stand."""
 
     protocol: Protocol
     dataset: Dataset
     recipe: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
+    """`[methods.<name>]`: hyperparameters of single methods under this protocol."""
 
 
 def load_toml(path: Path, data_root: Path | None = None) -> CustomProtocol:
@@ -90,7 +93,15 @@ def _build(table: dict[str, Any], path: Path, data_root: Path | None) -> CustomP
         rules=RULES[_choice(table, "rules", tuple(RULES))],
         other_classes=other_classes,
     )
-    return CustomProtocol(protocol, dataset, _recipe(table.get("recipe", {}), path, data_root))
+    recipe = _recipe(table.get("recipe", {}), path, data_root)
+    return CustomProtocol(protocol, dataset, recipe, _methods(table.get("methods", {})))
+
+
+def _methods(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    for name, values in table.items():
+        if not isinstance(values, dict):
+            raise ValueError(f"methods.{name} = {values!r}: this must be a table, [methods.{name}]")
+    return table
 
 
 def _check_keys(

@@ -59,3 +59,19 @@ class ClassCounts:
         )
         iou = both / (truth + predicted - both + 1e-6)
         return np.where(truth > 0, iou, np.nan)
+
+    def overall_accuracy(self) -> float:
+        """Share of the pixels that are right, in 0..1; NaN where there is no pixel."""
+        pixels = sum(self.ground_truth)
+        return sum(self.intersection) / pixels if pixels else float("nan")
+
+    def mean_accuracy(self) -> float:
+        """Mean over the channels with ground truth of the share that is found, in 0..1."""
+        truth = np.asarray(self.ground_truth, dtype=np.float64)
+        accuracy = np.asarray(self.intersection) / (truth + 1e-6)
+        return float(accuracy[truth > 0].mean())
+
+    def frequency_weighted_iou(self) -> float:
+        """IoU of each channel weighted by its share of the ground truth, in 0..1."""
+        truth = np.asarray(self.ground_truth, dtype=np.float64)
+        return float(np.nansum(self.iou() * truth) / truth.sum())

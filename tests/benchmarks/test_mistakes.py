@@ -79,6 +79,24 @@ def test_bad_setting(command: list[str], capsys: Capture, setting: str, says: st
     assert says in error_of([*command, "--set", setting], capsys)
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (
+            "[methods.finetune]\nkd_weight = 1.0",
+            "[methods.finetune] of tiny-2-1: unknown parameter 'kd_weight'",
+        ),
+        ("[methods]\nmib = 1", "methods.mib = 1: this must be a table, [methods.mib]"),
+        ("[methods.mibb]\nkd_weight = 1.0", "[methods.mibb] of tiny-2-1: no method 'mibb'"),
+    ],
+)
+def test_bad_hyperparameters_in_a_protocol(
+    command: list[str], tiny_protocol: Path, capsys: Capture, table: str, says: str
+) -> None:
+    tiny_protocol.write_text(f"{tiny_protocol.read_text()}\n{table}\n")
+    assert says in error_of(command, capsys)
+
+
 @pytest.mark.parametrize("seeds", ["", "a", "1,1", "-1"])
 def test_bad_seeds(command: list[str], capsys: Capture, seeds: str) -> None:
     assert "such as 0,1,2" in error_of([*command, "--seeds", seeds], capsys)

@@ -30,3 +30,7 @@ def test_confusion_matrix_gives_the_official_scores() -> None:
     np.testing.assert_allclose(iou[:3], [2 / (3 + 1e-6), 2 / (4 + 1e-6), 1 / (1 + 1e-6)], atol=1e-12)
     assert np.isnan(iou[3])
     assert np.nanmean(iou) == pytest.approx(0.722221773, abs=1e-9)
+    assert counts.overall_accuracy() == pytest.approx(5 / 7, abs=1e-9)
+    assert counts.mean_accuracy() == pytest.approx((4 / (3 + 1e-6) + 1 / (1 + 1e-6)) / 3, abs=1e-9)
+    assert counts.mean_accuracy() == pytest.approx(0.777777, abs=1e-6)
+    assert counts.frequency_weighted_iou() == pytest.approx(0.642857, abs=2e-6)
