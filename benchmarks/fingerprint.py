@@ -13,6 +13,8 @@ from typing import Any
 from protocols.datasets import Sample
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+LOOP = [REPOSITORY / "benchmarks" / name for name in ("training.py", "evaluation.py")]
+"""What every result passes through, whatever the method imports."""
 
 
 def of_settings(settings: Any) -> str:
@@ -34,12 +36,12 @@ def of_samples(samples: Sequence[Sample], root: Path) -> str:
 
 @cache
 def of_code(path: Path) -> str:
-    """Hash of a Python file and of every file of ours that it imports, directly or not.
+    """Hash of a Python file, of every file of ours that it imports, directly or not, and of the loop.
 
     Comments, docstrings and layout do not count, so that editing a comment retrains nothing.
     """
     digest = hashlib.sha256()
-    for file in sorted(_closure(path.resolve())):
+    for file in sorted(_closure(path.resolve()) | set(LOOP)):
         digest.update(_without_docstrings(file).encode())
     return digest.hexdigest()
 

@@ -20,8 +20,6 @@ class Display:
     """Two bars: the whole grid in iterations, and the step in training."""
 
     def __init__(self, runs: list[Run], store: Store) -> None:
-        self.store = store
-        self.remaining = len(runs)
         missing = {
             key: run.iterations(i)
             for run in runs

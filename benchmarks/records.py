@@ -16,6 +16,7 @@ from benchmarks.fingerprint import REPOSITORY
 from benchmarks.run import Run
 from benchmarks.store import FinishedStep
 from methods.registry import origin
+from protocols.datasets import Dataset
 from protocols.protocol import Protocol
 from reports import record as schema
 from reports.record import Record
@@ -85,7 +86,7 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
         status=schema.FAILED,
         reason=reason,
         key=run.key,
-        protocol=protocol_card(run.asked, run.dataset.title),
+        protocol=protocol_card(run.asked, run.dataset),
         method=schema.MethodCard(
             name=run.name,
             key=run.method.key,
@@ -115,12 +116,14 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
     )
 
 
-def protocol_card(protocol: Protocol, dataset_title: str) -> schema.ProtocolCard:
+def protocol_card(protocol: Protocol, dataset: Dataset) -> schema.ProtocolCard:
+    """The protocol as a record states it; real data that are not the published ones are noted."""
     rules = protocol.rules
+    differences = () if dataset.is_synthetic else dataset.differences()
     return schema.ProtocolCard(
         name=protocol.name,
         dataset=protocol.dataset,
-        dataset_title=dataset_title,
+        dataset_title=dataset.title,
         task=protocol.task,
         setting=protocol.setting,
         rules=schema.RulesCard(
@@ -133,7 +136,7 @@ def protocol_card(protocol: Protocol, dataset_title: str) -> schema.ProtocolCard
         background=protocol.background,
         class_names=protocol.class_names,
         steps=tuple(schema.ProtocolStep(classes=s.classes, domains=s.domains) for s in protocol.steps),
-        notes=protocol.notes,
+        notes=protocol.notes + differences,
     )
 
 
