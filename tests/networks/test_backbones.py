@@ -89,7 +89,7 @@ def test_weights_of_another_network_are_refused_in_one_line(tmp_path):
     message = str(caught.value)
     assert "\n" not in message and str(path) in message
     assert "missing 1: mod1.bn1.weight" in message and "unexpected 1: mod1.bn1.extra" in message
-    assert "misshapen 1: mod1.bn1.bias (3,) instead of (16,)" in message
+    assert "misshapen 1: mod1.bn1.bias (3,) instead of (32,)" in message
     assert all(torch.equal(v, before[k]) for k, v in body.state_dict().items())
 
 
