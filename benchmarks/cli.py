@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 EXAMPLES = """\
 examples:
@@ -148,10 +149,11 @@ def _run(args: argparse.Namespace) -> int:
     device = choose_device(args.device, args.deterministic)
     _check_writable(args.runs)
     benchmarks = [open_benchmark(p, args.task, args.data_root, args.runs) for p in _split(args.protocol)]
+    _reject_equal_names(benchmarks)
     for b in benchmarks:
         reject_unknown_methods(b, methods)
     runs = [
-        make_run(b, method, args.scale or _default_scale(b, device.type), seed, settings)
+        make_run(b, method, args.scale or _default_scale(b, device.type), seed, settings, device.type)
         for b in benchmarks
         for method in methods
         for seed in seeds
@@ -213,13 +215,28 @@ def _report(args: argparse.Namespace) -> int:
     if not args.runs.is_dir():
         raise FileNotFoundError(f"{args.runs}: no such folder; give --runs the folder of an earlier run")
     known = sorted({record.protocol.name for record in load_records(args.runs)[0]})
-    paths = write_reports(_split(args.protocol) if args.protocol else known, args.runs)
+    chosen = _split(args.protocol) if args.protocol else known
+    for name in chosen:
+        if name not in known:
+            raise ValueError(
+                f"--protocol {name!r}: no record of it in {args.runs}; there are: {', '.join(known)}"
+            )
+    paths = write_reports(chosen, args.runs)
     print(f"\nLeaderboards: {', '.join(str(path) for path in paths if path.suffix == '.md') or 'none'}")
     return 0
 
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _reject_equal_names(benchmarks: Sequence[Any]) -> None:
+    names = [b.protocol.name for b in benchmarks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"--protocol: {name!r} is given twice (an alias, or two files); leave one of them out"
+            )
 
 
 def _seeds(text: str) -> list[int]:

@@ -65,13 +65,15 @@ def _imports(path: Path) -> list[Path]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        files += [file for name in names for file in _files_of(name)]
+        files += [file for name in names for file in _files_of(name, path.parent)]
     return files
 
 
-def _files_of(module: str) -> list[Path]:
-    base = REPOSITORY.joinpath(*module.split("."))
-    return [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
+def _files_of(module: str, beside: Path) -> list[Path]:
+    """A module's file in this repository, or beside a user's own method."""
+    bases = [folder.joinpath(*module.split(".")) for folder in (REPOSITORY, beside)]
+    files = [file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py")]
+    return [file.resolve() for file in files if file.is_file()]
 
 
 def _tree(path: Path) -> ast.Module:

@@ -71,17 +71,25 @@ def plan_text(runs: list[Run], folder: Path) -> str:
 def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display: Display) -> bool:
     started = time.monotonic()
     try:
-        steps, parameters = execute(run, store, options, RunDisplay(display, run))
-        record = records.finished_record(run, options.device, steps, parameters)
-    except Exception as error:  # a method's fault, whatever it is, must not stop the others
+        steps, network = execute(run, store, options, RunDisplay(display, run))
+        records.save(records.finished_record(run, options.device, steps, network), run, folder)
+    # A method's fault, whatever it is, must not stop the others; a user's code may even call exit().
+    except (Exception, SystemExit) as error:
+        reason = _reason(error)
         log = _write_log(run, folder)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         records.save(records.failed_record(run, options.device, reason), run, folder)
         display.say(f"{run.asked.name} {run.label}: failed: {reason} (traceback in {log})")
         return False
-    records.save(record, run, folder)
     display.say(f"{run.asked.name} {run.label}: finished in {(time.monotonic() - started) / 60:.1f} min")
     return True
+
+
+def _reason(error: BaseException) -> str:
+    """The error in one line; that of a loader process is the last line of the text it sent."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0].startswith("Caught ") else f"{type(error).__name__}: {lines[0]}"
 
 
 def _write_log(run: Run, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from benchmarks.run import Run
 from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
 from methods.method import MethodClass
 from methods.recipe import Recipe
-from methods.registry import builtin_methods
+from methods.registry import builtin_methods, source_of
 from protocols import names
 from protocols.card import card, card_text
 from protocols.custom import load_toml
@@ -72,7 +73,12 @@ def open_benchmark(name: str, task: str, data_root: Path | None, runs: Path) -> 
 
 
 def make_run(
-    benchmark: Benchmark, method: MethodClass, scale: str, seed: int, settings: Sequence[Setting]
+    benchmark: Benchmark,
+    method: MethodClass,
+    scale: str,
+    seed: int,
+    settings: Sequence[Setting],
+    device: str = "cpu",
 ) -> Run:
     """One cell of the grid. Raises ValueError on a setting that the method does not know."""
     protocol = benchmark.protocol
@@ -95,7 +101,7 @@ def make_run(
         else:
             with_values(_both(hyperparameters, recipe), value, where)  # raises, naming what is known
         overrides |= value
-    method(hyperparameters, recipe)  # raises on a recipe that it cannot follow, before anything is trained
+    _check(method, hyperparameters, recipe)
     joint = method.trains_jointly
     return Run(
         name=_row_name(method.key, overrides),
@@ -109,7 +115,22 @@ def make_run(
         overrides=overrides,
         scale="custom" if benchmark.recipe else scale,
         seed=seed,
+        device=device,
     )
+
+
+def _check(method: MethodClass, hyperparameters: Any, recipe: Recipe) -> None:
+    """Find out before anything is trained. Raises ValueError or FileNotFoundError."""
+    if recipe.weights and not Path(recipe.weights).is_file():
+        raise FileNotFoundError(f"{recipe.weights}: no such file of weights; correct `weights` of the recipe")
+    try:
+        json.dumps(dataclasses.asdict(hyperparameters), allow_nan=False)
+        method(hyperparameters, recipe)
+    except ValueError:
+        raise
+    except Exception as error:
+        where = f"{source_of(method)}, method {method.key!r}"
+        raise ValueError(f"{where}: {type(error).__name__}: {error}; mend the method file") from error
 
 
 def reject_unknown_methods(benchmark: Benchmark, chosen: Sequence[MethodClass]) -> None:

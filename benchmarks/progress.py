@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -58,7 +59,8 @@ class Display:
     def say(self, line: str) -> None:
         """A line above the bars."""
         self._close_step()
-        tqdm.write(line, file=sys.stderr)
+        with suppress(BrokenPipeError):  # `... 2>&1 | head` has read enough; the training goes on
+            tqdm.write(line, file=sys.stderr)
 
     def _open_step(self, run: Run, index: int, progress: Progress) -> None:
         self._close_step()

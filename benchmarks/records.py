@@ -6,6 +6,7 @@ import dataclasses
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +14,17 @@ from pathlib import Path
 import torch
 
 from benchmarks.fingerprint import REPOSITORY
-from benchmarks.run import Run
+from benchmarks.run import Network, Run
 from benchmarks.store import FinishedStep
 from methods.registry import origin
-from protocols.datasets import Dataset
-from protocols.protocol import Protocol
 from reports import record as schema
 from reports.record import Record
 
 VERSION = "0.1.0"
+NOT_PRETRAINED = (
+    "The backbone started from random weights; the published numbers start from ImageNet weights "
+    "(--set recipe.weights=FILE)"
+)
 
 
 def path_of(run: Run, runs: Path) -> Path:
@@ -42,7 +45,11 @@ def existing(run: Run, runs: Path) -> Record | None:
     path = path_of(run, runs)
     if not path.is_file():
         return None
-    record = schema.read(path)
+    try:
+        record = schema.read(path)
+    except ValueError as error:
+        print(f"warning: {error}; running it anew, the file is kept as *.old", file=sys.stderr)
+        return None
     if record.finished and (record.scale, record.data.synthetic) != (run.scale, run.dataset.is_synthetic):
         kind = "synthetic" if record.data.synthetic else "real"
         raise ValueError(
@@ -56,13 +63,19 @@ def save(record: Record, run: Run, runs: Path) -> None:
     path = path_of(run, runs)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file():
-        old = schema.read(path)
-        if old.finished and old.key != record.key:
-            path.replace(path.with_name(f"{path.stem}.{old.key[:8]}.json.old"))
+        try:
+            old = schema.read(path)
+        except ValueError:
+            path.replace(path.with_name(f"{path.stem}.unreadable.json.old"))
+        else:
+            if old.finished and old.key != record.key:
+                path.replace(path.with_name(f"{path.stem}.{old.key[:8]}.json.old"))
     schema.write(record, path)
 
 
-def finished_record(run: Run, device: torch.device, steps: Sequence[FinishedStep], parameters: int) -> Record:
+def finished_record(
+    run: Run, device: torch.device, steps: Sequence[FinishedStep], network: Network
+) -> Record:
     costs = tuple(
         schema.StepCost(
             train_seconds=s.train_seconds, eval_seconds=s.eval_seconds, peak_memory_mb=s.peak_memory_mb
@@ -73,7 +86,9 @@ def finished_record(run: Run, device: torch.device, steps: Sequence[FinishedStep
         failed_record(run, device, "unused"),
         status=schema.FINISHED,
         reason="",
-        network=schema.NetworkCard(name="DeepLabv3", backbone=run.recipe.backbone, parameters=parameters),
+        network=schema.NetworkCard(
+            name=network.name, backbone=run.recipe.backbone, parameters=network.parameters
+        ),
         steps=tuple(_step_record(run, i, step) for i, step in enumerate(steps)),
         cost=schema.Cost(created=_now(), steps=costs, environment=environment(device)),
     )
@@ -86,7 +101,7 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
         status=schema.FAILED,
         reason=reason,
         key=run.key,
-        protocol=protocol_card(run.asked, run.dataset),
+        protocol=protocol_card(run),
         method=schema.MethodCard(
             name=run.name,
             key=run.method.key,
@@ -116,10 +131,14 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
     )
 
 
-def protocol_card(protocol: Protocol, dataset: Dataset) -> schema.ProtocolCard:
-    """The protocol as a record states it; real data that are not the published ones are noted."""
-    rules = protocol.rules
-    differences = () if dataset.is_synthetic else dataset.differences()
+def protocol_card(run: Run) -> schema.ProtocolCard:
+    """The protocol as a record states it, with whatever keeps it from being the published one."""
+    protocol, dataset, rules = run.asked, run.dataset, run.asked.rules
+    notes = list(protocol.notes)
+    if not dataset.is_synthetic:
+        notes += dataset.differences()
+    if run.scale == "paper" and not run.recipe.weights:
+        notes.append(NOT_PRETRAINED)
     return schema.ProtocolCard(
         name=protocol.name,
         dataset=protocol.dataset,
@@ -136,7 +155,7 @@ def protocol_card(protocol: Protocol, dataset: Dataset) -> schema.ProtocolCard:
         background=protocol.background,
         class_names=protocol.class_names,
         steps=tuple(schema.ProtocolStep(classes=s.classes, domains=s.domains) for s in protocol.steps),
-        notes=protocol.notes + differences,
+        notes=tuple(notes),
     )
 
 

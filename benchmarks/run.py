@@ -41,6 +41,14 @@ class RunOptions:
     checkpoint_seconds: float = 60.0
 
 
+@dataclass(frozen=True)
+class Network:
+    """What was trained."""
+
+    name: str
+    parameters: int
+
+
 class Watch(typing.Protocol):
     """Who is told how a run goes."""
 
@@ -67,6 +75,8 @@ class Run:
     overrides: dict[str, Any]
     scale: str
     seed: int
+    device: str
+    """ "cpu" or "cuda": their bits differ, and a record says where its steps were trained."""
 
     @property
     def label(self) -> str:
@@ -94,6 +104,7 @@ class Run:
         shared = index == 0 and bool(self.method.first_step)
         return {
             "version": STORE_VERSION,
+            "device": self.device,
             "parent": parent,
             "seed": self.seed,
             "method": self.method.first_step if shared else self.method.key,
@@ -106,6 +117,7 @@ class Run:
             "schedule": dataclasses.asdict(self.recipe.at_step(index)),
             "channels": self.protocol.channels(index),
             "background": self.protocol.background,
+            "raw labels": self.dataset.raw_to_label().tolist(),
             "training labels": training_lut(self.protocol, index).tolist(),
             "test labels": test_lut(self.protocol, index).tolist(),
             "training samples": fingerprint.of_samples(samples.train, self.dataset.root),
@@ -113,10 +125,10 @@ class Run:
         }
 
 
-def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[list[FinishedStep], int]:
+def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[list[FinishedStep], Network]:
     """Train and evaluate whatever is not in the store yet.
 
-    Returns each step's outcome and the number of the network's parameters after the last step.
+    Returns each step's outcome, and the network after the last step.
     """
     method = run.method(run.hyperparameters, run.recipe)
     torch.manual_seed(derive_seed(run.seed, "build"))
@@ -128,8 +140,11 @@ def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[
         _train_step(run, index, method, store, options, watch)
     last = len(run.step_keys) - 1
     method.restore(run.protocol.steps[last], store.tensors(run.step_keys[last]))
-    parameters = sum(p.numel() for p in method.network.parameters())
-    return [store.finished(key) for key in run.step_keys], parameters
+    network = Network(
+        name=method.network_name or type(method.network).__name__,
+        parameters=sum(p.numel() for p in method.network.parameters()),
+    )
+    return [store.finished(key) for key in run.step_keys], network
 
 
 def _train_step(
@@ -147,6 +162,7 @@ def _train_step(
         method.network.to(options.device)
     torch.manual_seed(derive_seed(run.seed, index, "step"))
     memory = PeakMemory(options.device)
+    method.network.eval()  # the same whether the step before was trained now or came from the store
     method.begin_step(step, data)
     method.network.to(options.device)
     trainer = StepTrainer(
@@ -154,7 +170,7 @@ def _train_step(
     )
     checkpoint = store.checkpoint(key)
     if checkpoint is not None:
-        trainer.resume(checkpoint)
+        trainer.resume(checkpoint, step)
     trainer.train(
         data,
         save=lambda c: store.save_checkpoint(key, c),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -68,6 +69,8 @@ def reject_unknown_targets(settings: Sequence[Setting], targets: Sequence[str]) 
 
 
 def _typed(value: Any, default: Any, where: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} = {value} must be a finite number, such as {default!r}")
     wanted = type(default)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

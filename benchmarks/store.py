@@ -61,7 +61,14 @@ class Store:
         return FinishedStep(**json.loads((self.folder / key / "step.json").read_text()))
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        return load_file(self.folder / key / "state.safetensors")
+        """Raises ValueError where the file is damaged."""
+        path = self.folder / key / "state.safetensors"
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{path}: damaged ({error}); delete the folder {path.parent} and rerun"
+            ) from error
 
     def save(self, key: str, tensors: dict[str, Tensor], confusion: Tensor, step: FinishedStep) -> None:
         """Write a finished step and drop its checkpoint."""

@@ -15,6 +15,7 @@ from benchmarks.store import Checkpoint
 from methods.method import Method
 from methods.recipe import Recipe
 from protocols.loading import Batch, StepData
+from protocols.protocol import Step
 
 RECENT = 50
 """Iterations over which the reported losses are averaged."""
@@ -34,8 +35,12 @@ class Progress:
     recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def mean_losses(self) -> dict[str, float]:
-        names = self.recent[-1] if self.recent else {}
-        return {name: sum(r[name] for r in self.recent) / len(self.recent) for name in names}
+        """Each loss over the recent iterations in which it was given."""
+        values: dict[str, list[float]] = {}
+        for losses in self.recent:
+            for name, value in losses.items():
+                values.setdefault(name, []).append(value)
+        return {name: sum(v) / len(v) for name, v in values.items()}
 
 
 class StepTrainer:
@@ -113,10 +118,10 @@ class StepTrainer:
             {"iteration": progress.iteration, "seconds": progress.seconds, "recent": list(progress.recent)},
         )
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint. The method's `begin_step` must have run before."""
+    def resume(self, checkpoint: Checkpoint, step: Step) -> None:
+        """Go on from a checkpoint of `step`. The method's `begin_step` must have run before."""
         tensors, state = checkpoint.tensors, checkpoint.progress
-        self.method.restore(self.method.step, _below("method.", tensors))
+        self.method.restore(step, _below("method.", tensors))
         for i, parameter in enumerate(self._parameters()):
             if f"momentum.{i}" in tensors:
                 self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{i}"].to(

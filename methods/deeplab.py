@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, ClassVar, cast
 
 import torch
@@ -26,6 +27,7 @@ class DeepLabMethod(Method):
     """
 
     first_step: ClassVar[str] = "deeplabv3 cross-entropy"
+    network_name = "DeepLabv3"
     keeps_teacher: ClassVar[bool] = False
     """Whether the network after the previous step is kept, frozen, as `self.teacher`."""
     background_initialisation: ClassVar[bool] = False
@@ -46,7 +48,7 @@ class DeepLabMethod(Method):
             recipe.head_hidden_channels,
             recipe.head_channels,
             recipe.dilations,
-            pooling_size=recipe.crop // recipe.output_stride,
+            pooling_size=math.ceil(recipe.crop / recipe.output_stride),
         )
         self.network = build_deeplab(recipe.backbone, [len(protocol.channels(0))], recipe.output_stride, head)
         body = cast(Backbone, self.network.body)
@@ -71,7 +73,7 @@ class DeepLabMethod(Method):
         if self.protocol.is_domain_incremental:
             return  # one classifier for all domains: PLOP `dataset/cityscapes_domain.py`
         self.network.cls.grow(len(step.classes))
-        if self.background_initialisation:
+        if self.background_initialisation and self.protocol.background:
             self.network.cls.init_from_background()
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

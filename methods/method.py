@@ -38,7 +38,8 @@ class Method(ABC):
     """Subclass, name it by `key`, describe it by `info`, and fill in the hooks.
 
     The runner calls, for each step: `begin_step`, `training_loss` once an iteration, `end_step`, then
-    `predict` over the test images. Nothing else is known about a method outside its file.
+    `predict` over the test images. Nothing else is known about a method outside its file. Randomness must
+    come from torch: its state is part of a checkpoint, that of other generators is not.
     """
 
     key: ClassVar[str]
@@ -56,9 +57,20 @@ class Method(ABC):
     either, unless it sets a name of its own: so a shared first step is always a deliberate claim, which may
     not depend on hyperparameters (a test holds it).
     """
-    _FIRST_STEP_HOOKS: ClassVar[frozenset[str]] = frozenset(
-        {"build", "begin_step", "training_loss", "first_step_loss", "end_step", "predict", "parameter_groups"}
+    _FIRST_STEP_HOOKS: ClassVar[tuple[str, ...]] = (
+        "__init__",
+        "build",
+        "begin_step",
+        "training_loss",
+        "first_step_loss",
+        "predict",
+        "end_step",
+        "tensors",
+        "restore",
+        "parameter_groups",
     )
+    network_name: ClassVar[str] = ""
+    """What the tables call the network; empty: the class of `network`."""
 
     network: nn.Module
     pixel_statistics: PixelStatistics = IMAGENET
@@ -72,7 +84,9 @@ class Method(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "first_step" not in vars(cls) and cls._FIRST_STEP_HOOKS & vars(cls).keys():
+        owner = next(c for c in cls.__mro__ if "first_step" in vars(c))
+        # Compared, not looked up in the class: a mixin may bring a hook too.
+        if any(getattr(cls, hook, None) is not getattr(owner, hook, None) for hook in cls._FIRST_STEP_HOOKS):
             cls.first_step = ""
 
     @classmethod

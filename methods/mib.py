@@ -38,15 +38,15 @@ class MiB(DeepLabMethod):
     @classmethod
     def default_hyperparameters(cls, protocol: Protocol) -> Hyperparameters:
         # 100 on VOC 15-1: the author in fcdl94/MiB issues 22 and 43, and MiBv2.
-        return cls.Hyperparameters(kd_weight=100.0 if protocol.name.startswith("voc-15-1") else 10.0)
+        return cls.Hyperparameters(kd_weight=100.0 if protocol.is_division("voc-15-1") else 10.0)
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
         old_logits = self.teacher_logits(batch.images)
         logits = self.network(batch.images).logits
         kd = self.hyperparameters
-        if self.protocol.is_domain_incremental:
-            # No class is new: plain cross-entropy and distillation, as PLOP's "MiB" rows on Cityscapes
-            # (arthurdouillard/CVPR2021_PLOP issues 11 and 24).
+        if self.protocol.is_domain_incremental or not self.protocol.background:
+            # No class is new, or none is the background: plain cross-entropy and distillation, as in PLOP's
+            # "MiB" rows on Cityscapes (arthurdouillard/CVPR2021_PLOP issues 11 and 24).
             return {
                 "cross_entropy": cross_entropy(logits, batch.labels),
                 "distillation": kd.kd_weight * knowledge_distillation(logits, old_logits, kd.kd_alpha),

@@ -86,9 +86,9 @@ def paper(protocol: Protocol) -> Recipe:
     if protocol.dataset == "ade":
         return Recipe(epochs=60, later_epochs=60)
     if protocol.dataset == "cityscapes":
-        return Recipe(epochs=50, later_epochs=50, lr=0.02, later_lr=0.002)
+        return Recipe(epochs=50, later_epochs=50)  # PLOP `scripts/cityscapesDomain`
     # "30 epochs at the first step of 10-1, then 10": PLOP README; RCIL keeps 30.
-    later = 10 if protocol.name.startswith("voc-10-1") and "voc-10-10" not in protocol.name else 30
+    later = 10 if protocol.is_division("voc-10-1") else 30
     return Recipe(epochs=30, later_epochs=later)
 
 

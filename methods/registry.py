@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import importlib
@@ -13,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from methods.method import Method, MethodClass
+from methods.method import Info, Method, MethodClass
 
 HERE = Path(__file__).parent
 
@@ -91,10 +92,28 @@ def _load_file(path: Path) -> list[MethodClass]:
         raise ValueError(
             f"{path}: defines no subclass of methods.method.Method with a `key`; see CONTRIBUTING.md"
         )
+    for method in methods:
+        _check(method, path)
     clash = [m.key for m in methods if m.key in builtin_methods()]
     if clash:
         raise ValueError(f"{path}: the key {clash[0]!r} is that of a built-in method; give it another")
     return methods
+
+
+def _check(method: MethodClass, path: Path) -> None:
+    where = f"{path}, class {method.__name__}"
+    if not isinstance(getattr(method, "info", None), Info):
+        raise ValueError(f"{where}: set info = Info(title), from methods.method")
+    for field in dataclasses.fields(Info):
+        value = getattr(method.info, field.name)
+        if type(value) is not type(getattr(Info("", tasks=()), field.name)):
+            raise ValueError(
+                f"{where}: info.{field.name} = {value!r} is of the wrong type; see methods/method.py"
+            )
+    if not dataclasses.is_dataclass(method.Hyperparameters):
+        raise ValueError(
+            f"{where}: Hyperparameters must be a dataclass; write @dataclass(frozen=True) above it"
+        )
 
 
 def _execute(path: Path, name: str) -> None:

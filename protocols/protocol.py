@@ -79,6 +79,10 @@ class Protocol:
         """Whether label id 0 is true background (VOC), not what nobody labelled (ADE, Cityscapes)."""
         return self.class_names[BACKGROUND] == "background"
 
+    def is_division(self, division: str) -> bool:
+        """Whether this is the named division of its data set, such as "voc-15-1", in any setting or order."""
+        return self.name == division or self.name.startswith(tuple(division + mark for mark in "-+@"))
+
     def channels(self, step: int) -> tuple[int, ...]:
         """The label id of each output channel after `step`, background (0) first where there is one."""
         learnt = self.steps[step]

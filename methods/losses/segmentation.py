@@ -15,10 +15,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, pixel_weights: Tensor | None =
     broadcasts to (B, H, W). torch raises IndexError or RuntimeError for other labels or shapes.
     Source: MiB train.py@Trainer.train, CrossEntropyLoss(ignore_index=255, reduction="none") and then mean.
     """
-    if pixel_weights is None:
+    if pixel_weights is None and not torch.are_deterministic_algorithms_enabled():
         return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="sum") / labels.numel()
+    # Per pixel: torch's summing kernel has no deterministic version on a GPU.
     per_pixel = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="none")
-    return (per_pixel * pixel_weights).mean()
+    return per_pixel.mean() if pixel_weights is None else (per_pixel * pixel_weights).mean()
 
 
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old_channels: int) -> Tensor:

@@ -49,6 +49,21 @@ def test_another_mask_changes_the_keys(tmp_path: Path, tiny_protocol: Path) -> N
     assert keys_after(tmp_path, tiny_protocol)[0] != before[0]
 
 
+def test_another_reading_of_the_masks_changes_the_keys(tmp_path: Path, tiny_protocol: Path) -> None:
+    before = keys_after(tmp_path, tiny_protocol)
+    text = tiny_protocol.read_text()
+    tiny_protocol.write_text(text.replace("background = true", "background = true\nignore = [0]"))
+    assert keys_after(tmp_path, tiny_protocol)[0] != before[0]
+
+
+def test_the_first_step_is_shared_between_protocols_with_the_same_one(tmp_path: Path) -> None:
+    keys = {}
+    for name in ("ade-100-50", "ade-100-10", "ade-50-50"):
+        benchmark = open_benchmark(name, "semantic", None, tmp_path)
+        keys[name] = make_run(benchmark, MiB, "mini", 0, []).step_keys[0]
+    assert keys["ade-100-50"] == keys["ade-100-10"] != keys["ade-50-50"]
+
+
 def test_the_data_may_move(tmp_path: Path, tiny_protocol: Path) -> None:
     before = keys_after(tmp_path, tiny_protocol)
     moved = tmp_path / "elsewhere"
@@ -70,6 +85,17 @@ def test_comments_do_not_count_but_code_does(tmp_path: Path) -> None:
         path.write_text(text)
         hashes[name] = fingerprint.of_code(path)
     assert hashes["plain"] == hashes["commented"] != hashes["other"]
+
+
+def test_code_includes_the_modules_beside_a_method(tmp_path: Path) -> None:
+    method, helper = tmp_path / "mine.py", tmp_path / "helper_of_mine.py"
+    method.write_text("import helper_of_mine\n")
+    helper.write_text("x = 1\n")
+    fingerprint.of_code.cache_clear()
+    before = fingerprint.of_code(method)
+    helper.write_text("x = 2\n")
+    fingerprint.of_code.cache_clear()
+    assert fingerprint.of_code(method) != before
 
 
 def test_code_includes_what_it_imports() -> None:

@@ -120,6 +120,53 @@ def test_a_failure_is_a_row_and_stops_nobody(run_tiny: Runner, tmp_path: Path) -
     assert "no luck today" in (tmp_path / "runs/logs/tiny-2-1/broken/seed-0.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise RuntimeError('first line\\nsecond line')", "RuntimeError: first line"),
+        ("assert False", "AssertionError"),
+    ],
+)
+def test_whatever_a_method_raises_is_isolated(
+    run_tiny: Runner, tmp_path: Path, body: str, reason: str
+) -> None:
+    (tmp_path / "broken.py").write_text(FAILING.replace('raise RuntimeError("no luck today")', body))
+    assert run_tiny(methods=f"{tmp_path}/broken.py,finetune") == 1
+    found = records(tmp_path / "runs")
+    assert found["broken/seed-0"].reason == reason
+    assert found["finetune/seed-0"].finished
+
+
+def test_a_bad_image_is_named_also_by_a_loader_process(run_tiny: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "tiny/images/train_0.png"
+    path.write_bytes(path.read_bytes()[:200])
+    assert run_tiny("--workers", "1", methods="finetune") == 1
+    reason = records(tmp_path / "runs")["finetune/seed-0"].reason
+    assert "train_0.png" in reason
+    assert "Caught" not in reason
+
+
+def test_an_unreadable_record_is_kept_and_run_anew(
+    run_tiny: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_tiny(methods="finetune")
+    path = tmp_path / "runs/records/tiny-2-1/finetune/seed-0.json"
+    path.write_text("{ broken")
+    assert run_tiny(methods="finetune") == 0
+    assert "not valid JSON" in capsys.readouterr().err
+    assert read(path).finished
+    assert path.with_name("seed-0.unreadable.json.old").read_text() == "{ broken"
+
+
+def test_a_damaged_step_is_named(run_tiny: Runner, tmp_path: Path) -> None:
+    run_tiny(methods="finetune")
+    for path in (tmp_path / "runs/store").glob("*/state.safetensors"):
+        path.write_bytes(b"damaged")
+    assert run_tiny(methods="mib") == 1
+    assert "delete the folder" in records(tmp_path / "runs")["mib/seed-0"].reason
+
+
 def test_loss_that_is_not_finite_fails_the_run(run_tiny: Runner, tmp_path: Path) -> None:
     assert run_tiny("--set", "recipe.lr=1e30", methods="finetune") == 1
     (record,) = records(tmp_path / "runs").values()

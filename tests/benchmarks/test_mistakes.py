@@ -72,11 +72,52 @@ def test_method_file_without_a_method(command: list[str], tmp_path: Path, capsys
         ("recipe.bacth=3", "did you mean batch"),
         ("recipe.batch=many", "batch = 'many' must be of type int"),
         ("recipe.batch=0", "batch = 0 must be above 0"),
+        ("recipe.lr=Infinity", "lr = inf must be a finite number"),
+        ("recipe.weights=nowhere.npz", "nowhere.npz: no such file of weights"),
         ("recipe.backbone=resnet102", "did you mean resnet101"),
     ],
 )
 def test_bad_setting(command: list[str], capsys: Capture, setting: str, says: str) -> None:
     assert says in error_of([*command, "--set", setting], capsys)
+
+
+METHOD = """
+from dataclasses import dataclass
+from methods.finetune import FineTune
+from methods.method import Info
+
+class Mine(FineTune):
+    key = "mine"
+    {line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("info = 'Mine'", "class Mine: set info = Info(title)"),
+        ("info = Info('Mine', year='2025')", "info.year = '2025' is of the wrong type"),
+        ("Hyperparameters = dict", "Hyperparameters must be a dataclass"),
+        ("def __init__(self, *a): raise KeyError('x')", "KeyError: 'x'; mend the method file"),
+    ],
+)
+def test_bad_method_class(command: list[str], tmp_path: Path, capsys: Capture, line: str, says: str) -> None:
+    (tmp_path / "mine.py").write_text(METHOD.format(line=line))
+    command[3] = str(tmp_path / "mine.py")
+    error = error_of(command, capsys)
+    assert "mine.py" in error
+    assert says in error
+
+
+def test_the_same_protocol_twice(tmp_path: Path, capsys: Capture) -> None:
+    error = error_of(
+        ["--protocol", "voc-15-1,voc-15-5s", "--methods", "mib", "--runs", str(tmp_path), "--dry-run"], capsys
+    )
+    assert "'voc-15-1' is given twice" in error
+
+
+def test_report_of_an_unknown_protocol(tmp_path: Path, capsys: Capture) -> None:
+    assert "no record of it in" in error_of(["report", "--protocol", "x", "--runs", str(tmp_path)], capsys)
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,22 @@ def test_overriding_a_first_step_hook_ends_sharing() -> None:
     assert not Own.first_step
 
 
+@pytest.mark.parametrize("hook", ["__init__", "begin_step", "training_loss", "tensors", "restore"])
+def test_a_hook_from_a_mixin_ends_sharing(hook: str) -> None:
+    mixin = type("Mixin", (), {hook: lambda self, *arguments: None})
+    own = type("Own", (mixin, FineTune), {"key": "own"})
+    assert not own.first_step  # type: ignore[attr-defined]
+    assert not type("Child", (own,), {"key": "child"}).first_step  # type: ignore[attr-defined]
+
+
+def test_mib_without_a_background_distils_plainly() -> None:
+    protocol = dataclasses.replace(parse("voc-15-5"), background=False)
+    mib = built(MiB, protocol)
+    for step in protocol.steps:
+        mib.begin_step(step, NoData())  # type: ignore[arg-type]
+    assert set(mib.training_loss(batch_of(20))) == {"cross_entropy", "distillation"}
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.key)
 def test_every_protocol_has_a_recipe_at_both_scales(method: MethodClass) -> None:
     for name in known():
