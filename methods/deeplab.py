@@ -14,7 +14,7 @@ from methods.method import Method
 from methods.networks.backbones import Backbone, check_backbone, load_backbone_weights
 from methods.networks.deeplab import HeadConfig
 from methods.networks.norm import freeze_batch_norm
-from methods.networks.segmenter import DeepLabV3, build_deeplab
+from methods.networks.segmenter import DeepLabV3, SegmenterOutput, build_deeplab
 from methods.recipe import Recipe
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
@@ -50,13 +50,17 @@ class DeepLabMethod(Method):
             recipe.dilations,
             pooling_size=math.ceil(recipe.crop / recipe.output_stride),
         )
-        self.network = build_deeplab(recipe.backbone, [len(protocol.channels(0))], recipe.output_stride, head)
+        self.network = self.make_network(head, len(protocol.channels(0)))
         body = cast(Backbone, self.network.body)
         self.pixel_statistics = body.pixel_mean, body.pixel_std
         if recipe.weights:
             load_backbone_weights(body, recipe.weights)
         if recipe.freeze_batch_norm:
             freeze_batch_norm(self.network.body)
+
+    def make_network(self, head: HeadConfig, num_channels: int) -> DeepLabV3:
+        """The network of the first step, randomly initialised."""
+        return build_deeplab(self.recipe.backbone, [num_channels], self.recipe.output_stride, head)
 
     def begin_step(self, step: Step, data: StepData) -> None:
         self.step = step
@@ -68,6 +72,10 @@ class DeepLabMethod(Method):
             # Copied before the background bias is lowered, as the official code loads it.
             self.teacher = copy.deepcopy(self.network).eval().requires_grad_(False)
         self._grow(step)
+        self.begin_later_step(step, data)
+
+    def begin_later_step(self, step: Step, data: StepData) -> None:
+        """What a method prepares before each step after the first; the classifier has grown already."""
 
     def _grow(self, step: Step) -> None:
         if self.protocol.is_domain_incremental:
@@ -89,11 +97,11 @@ class DeepLabMethod(Method):
         return self.first_step_loss(batch)
 
     @torch.no_grad()
-    def teacher_logits(self, images: Tensor) -> Tensor:
-        """Logits (B, O, H, W) of the network after the previous step, for the same augmented batch."""
+    def teacher_output(self, images: Tensor, return_features: bool = False) -> SegmenterOutput:
+        """What the network after the previous step says of the same augmented batch; O channels."""
         assert self.teacher is not None, "set keeps_teacher in the method's class"
-        logits: Tensor = self.teacher(images).logits
-        return logits
+        output: SegmenterOutput = self.teacher(images, return_features)
+        return output
 
     def predict(self, images: Tensor) -> Tensor:
         return self.network(images).logits.argmax(dim=1)

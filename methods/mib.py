@@ -41,10 +41,10 @@ class MiB(DeepLabMethod):
         return cls.Hyperparameters(kd_weight=100.0 if protocol.is_division("voc-15-1") else 10.0)
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
-        old_logits = self.teacher_logits(batch.images)
+        old_logits = self.teacher_output(batch.images).logits
         logits = self.network(batch.images).logits
         kd = self.hyperparameters
-        if self.protocol.is_domain_incremental or not self.protocol.background:
+        if not self.protocol.has_background_shift:
             # No class is new, or none is the background: plain cross-entropy and distillation, as in PLOP's
             # "MiB" rows on Cityscapes (arthurdouillard/CVPR2021_PLOP issues 11 and 24).
             return {

@@ -75,6 +75,11 @@ class Protocol:
         return bool(self.steps[0].domains)
 
     @property
+    def has_background_shift(self) -> bool:
+        """Whether the background of a step hides the classes of other steps, which is what MiB names so."""
+        return self.background and not self.is_domain_incremental
+
+    @property
     def zero_is_background(self) -> bool:
         """Whether label id 0 is true background (VOC), not what nobody labelled (ADE, Cityscapes)."""
         return self.class_names[BACKGROUND] == "background"

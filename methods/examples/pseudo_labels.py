@@ -31,6 +31,6 @@ class PseudoLabels(DeepLabMethod):
 
     def _completed(self, batch: Batch) -> Tensor:
         """The batch's labels (B, H, W) with old classes filled in."""
-        probabilities, classes = self.teacher_logits(batch.images).softmax(dim=1).max(dim=1)
+        probabilities, classes = self.teacher_output(batch.images).logits.softmax(dim=1).max(dim=1)
         sure = probabilities > self.hyperparameters.threshold
         return torch.where((batch.labels == BACKGROUND) & sure, classes, batch.labels)
