@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from methods.losses.features import fold_new_channels
 from methods.losses.segmentation import cross_entropy
 from methods.method import Method
 from methods.networks.backbones import Backbone, check_backbone, load_backbone_weights
@@ -102,6 +103,12 @@ class DeepLabMethod(Method):
         assert self.teacher is not None, "set keeps_teacher in the method's class"
         output: SegmenterOutput = self.teacher(images, return_features)
         return output
+
+    def as_old_channels(self, logits: Tensor) -> Tensor:
+        """(B, K, h, w) -> (B, O, h, w): new channels count as background; without one they are left out."""
+        if self.protocol.background:
+            return fold_new_channels(logits, self.num_old_channels)
+        return logits[:, : self.num_old_channels]
 
     def predict(self, images: Tensor) -> Tensor:
         return self.network(images).logits.argmax(dim=1)

@@ -122,6 +122,10 @@ class StepData:
         batches = _ShuffledBatches(len(self.train), self.batch, iterations, first, self.seed)
         return self._load(self.train, self.training_lut, batches)
 
+    def first_epoch(self) -> Iterator[Batch]:
+        """The batches of the first pass over this step's training images, for statistics before it trains."""
+        return self.training_batches(batches_per_epoch(len(self.train), self.batch))
+
     def test_batches(self) -> Iterator[Batch]:
         """Every test image once, in list order, centre-cropped, with the labels of the test rule."""
         numbers = [(i, None) for i in range(len(self.test))]

@@ -19,7 +19,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, pixel_weights: Tensor | None =
         return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="sum") / labels.numel()
     # Per pixel: torch's summing kernel has no deterministic version on a GPU.
     per_pixel = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="none")
-    return per_pixel.mean() if pixel_weights is None else (per_pixel * pixel_weights).mean()
+    return (per_pixel if pixel_weights is None else per_pixel * pixel_weights.to(per_pixel.dtype)).mean()
 
 
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old_channels: int) -> Tensor:
@@ -40,3 +40,37 @@ def unbiased_cross_entropy(logits: Tensor, labels: Tensor, num_old_channels: int
     merged = torch.cat([old.logsumexp(dim=1, keepdim=True), new], dim=1)
     shifted = (labels.long() - (num_old_channels - 1)).clamp(min=0)
     return cross_entropy(merged, shifted.masked_fill(labels == IGNORE, IGNORE))
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """One sigmoid cross-entropy a channel, summed over channels: a scalar.
+
+    Shapes, ignored pixels and the mean as in `cross_entropy`: an ignored pixel adds nothing in any channel.
+    Source: LwF-MC, MiB utils/loss.py@BCEWithLogitsLossWithIgnoreIndex(reduction="none") and then mean.
+    """
+    return ((sigmoid_entropy(logits) - label_logits(logits, labels)) * (labels != IGNORE)).mean()
+
+
+def sigmoid_entropy(logits: Tensor) -> Tensor:
+    """(B, K, H, W) -> (B, H, W): the binary cross-entropy of all channels against targets of 0."""
+    return -F.logsigmoid(-logits).sum(dim=1)
+
+
+def label_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logit (B, H, W) of each pixel's label; 0 where it is ignored."""
+    ignored = labels == IGNORE
+    chosen = logits.gather(1, labels.long().masked_fill(ignored, 0)[:, None])[:, 0]
+    return chosen.masked_fill(ignored, 0.0)
+
+
+def focal_cross_entropy(
+    logits: Tensor, labels: Tensor, gamma: float = 2.0, first_focal_channel: int = 0
+) -> Tensor:
+    """Cross-entropy times (1 - p)^γ, p being the probability of the label: a scalar, for ablations.
+
+    Labels below `first_focal_channel` keep the plain loss. Shapes, ignored pixels and the mean as in
+    `cross_entropy`. Source: PLOP utils/loss.py@FocalLoss and, with a first channel, @FocalLossNew.
+    """
+    per_pixel = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="none")
+    focus = (1 - (-per_pixel).exp()) ** gamma
+    return torch.where(labels >= first_focal_channel, focus * per_pixel, per_pixel).mean()

@@ -1,7 +1,13 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from methods.losses.distillation import knowledge_distillation, unbiased_distillation
+from methods.losses.distillation import (
+    knowledge_distillation,
+    sigmoid_cross_entropy_with_old_targets,
+    sigmoid_distillation,
+    unbiased_distillation,
+)
 from tests.golden import base_case
 
 
@@ -33,7 +39,34 @@ def test_golden_alpha_and_mask():
     )
 
 
-@pytest.mark.parametrize("function", [knowledge_distillation, unbiased_distillation])
+def test_golden_sigmoid_distillation():
+    logits, old_logits, _ = base_case()
+    loss = sigmoid_distillation(logits, old_logits)
+    assert (10 * loss).item() == pytest.approx(36.481531056485, abs=1e-9)  # LwF-MC's term
+    assert (loss / 4).item() == pytest.approx(0.912038276412, abs=1e-9)  # PLOP's BCESigmoid
+
+
+def test_golden_sigmoid_cross_entropy_with_old_targets():
+    logits, old_logits, labels = base_case()
+    # The official function rounds its targets to float32; the first of each pair has float64 ones.
+    loss = sigmoid_cross_entropy_with_old_targets(logits, labels, old_logits)
+    assert loss.item() == pytest.approx(6.426805640840, abs=1e-9)
+    assert loss.item() == pytest.approx(6.426805019379, rel=2**-23)
+    loss = sigmoid_cross_entropy_with_old_targets(logits, labels, old_logits, keep_background=True)
+    assert loss.item() == pytest.approx(6.521215168691, abs=1e-9)
+    assert loss.item() == pytest.approx(6.521215438843, rel=2**-23)
+
+
+def test_sigmoid_distillation_is_the_definition():
+    logits, old_logits, _ = base_case()
+    per_channel = F.binary_cross_entropy_with_logits(logits[:, :4], old_logits.sigmoid(), reduction="none")
+    torch.testing.assert_close(sigmoid_distillation(logits, old_logits), per_channel.sum(dim=1).mean())
+
+
+FUNCTIONS = [knowledge_distillation, unbiased_distillation, sigmoid_distillation]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("num_old", [1, 2, 6, 7])
 def test_one_old_or_one_new_channel_is_finite(function, num_old):
     logits, old_logits, _ = base_case()
@@ -53,7 +86,7 @@ def test_unbiased_is_the_definition(num_old):
     torch.testing.assert_close(unbiased_distillation(logits, old_logits), -expected.mean() / num_old)
 
 
-@pytest.mark.parametrize("function", [knowledge_distillation, unbiased_distillation])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_huge_logits_stay_finite_and_inputs_are_left_alone(function):
     logits, old_logits, _ = (t.float() * 1e4 for t in base_case())
     before = logits.clone(), old_logits.clone()
@@ -64,6 +97,7 @@ def test_huge_logits_stay_finite_and_inputs_are_left_alone(function):
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 6, 5), (2, 4, 5, 5), (1, 4, 6, 5)])
-def test_shapes_that_do_not_go_together(shape):
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_shapes_that_do_not_go_together(function, shape):
     with pytest.raises(ValueError, match="do not go with"):
-        unbiased_distillation(base_case()[0], torch.zeros(shape, dtype=torch.float64))
+        function(base_case()[0], torch.zeros(shape, dtype=torch.float64))

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from methods.losses.segmentation import cross_entropy, unbiased_cross_entropy
+from methods.losses.segmentation import (
+    binary_cross_entropy,
+    cross_entropy,
+    focal_cross_entropy,
+    unbiased_cross_entropy,
+)
 from tests.golden import base_case
 
 
@@ -18,6 +23,34 @@ def test_golden_unbiased_cross_entropy():
     assert loss.item() == pytest.approx(1.331928146396, abs=1e-9)
     loss.backward()
     assert logits.grad.norm().item() == pytest.approx(0.090631977811, abs=1e-9)
+    valid = (labels != 255).double().mean()
+    assert (loss / valid).item() == pytest.approx(1.536840168919, abs=1e-9)
+
+
+def test_golden_binary_cross_entropy():
+    logits, _, labels = base_case()
+    loss = binary_cross_entropy(logits.requires_grad_(), labels)
+    loss.backward()
+    # The official one-hot targets are float32, and so is its value even for float64 logits. First of each
+    # pair: what the official function gives with float64 targets; second: what it gives as it is.
+    assert loss.item() == pytest.approx(5.815972443018, abs=1e-9)
+    assert loss.item() == pytest.approx(5.815972328186, rel=2**-24)
+    valid = (labels != 255).double().mean()
+    assert (loss / valid).item() == pytest.approx(6.710737228394, rel=2**-24)
+    assert logits.grad.norm().item() == pytest.approx(0.187937339904, abs=1e-9)
+    assert logits.grad.norm().item() == pytest.approx(0.187937349706, rel=2**-24)
+
+
+def test_golden_focal_losses():
+    logits, _, labels = base_case()
+    assert focal_cross_entropy(logits, labels).item() == pytest.approx(2.368137581489, abs=1e-9)
+    new_only = focal_cross_entropy(logits, labels, first_focal_channel=4)
+    assert new_only.item() == pytest.approx(2.510481454241, abs=1e-9)
+
+
+def test_focal_loss_without_a_focus_is_cross_entropy():
+    logits, _, labels = base_case()
+    torch.testing.assert_close(focal_cross_entropy(logits, labels, gamma=0), cross_entropy(logits, labels))
 
 
 @pytest.mark.parametrize("num_old", [0, 1])
@@ -52,6 +85,14 @@ def test_pixel_weights_enter_the_mean():
 def test_all_ignored_gives_zero_and_zero_gradients(num_old):
     logits, _, labels = base_case()
     loss = unbiased_cross_entropy(logits.requires_grad_(), torch.full_like(labels, 255), num_old)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad.abs().max() == 0.0
+
+
+def test_binary_cross_entropy_ignores_in_every_channel():
+    logits, _, labels = base_case()
+    loss = binary_cross_entropy(logits.requires_grad_(), torch.full_like(labels, 255))
     loss.backward()
     assert loss.item() == 0.0
     assert logits.grad.abs().max() == 0.0

@@ -36,8 +36,13 @@ TINY = Recipe(
 METHODS = list(builtin_methods().values())
 
 
-class NoData:
-    """Stands in for `StepData` where a method must not look at any."""
+class TwoBatches:
+    """Stands in for `StepData` where a method looks at the images of its first epoch."""
+
+    device = torch.device("cpu")
+
+    def first_epoch(self) -> list[Batch]:
+        return [batch_of(2, seed) for seed in range(2)]
 
 
 def built(method: MethodClass, protocol: Protocol, recipe: Recipe = TINY, **settings: float) -> Method:
@@ -71,11 +76,11 @@ def test_two_steps_on_every_data_set(method: MethodClass, name: str) -> None:
     protocol = parse(name)
     instance = built(method, protocol.joint() if method.trains_jointly else protocol)
     for step in instance.protocol.steps[:2]:  # type: ignore[attr-defined]
-        instance.begin_step(step, NoData())  # type: ignore[arg-type]
+        instance.begin_step(step, TwoBatches())  # type: ignore[arg-type]
         channels = len(instance.protocol.channels(step.index))  # type: ignore[attr-defined]
         losses = train_a_little(instance, batch_of(channels))
         assert all(torch.isfinite(loss) and loss.ndim == 0 for loss in losses.values())
-        instance.end_step(step, NoData())  # type: ignore[arg-type]
+        instance.end_step(step, TwoBatches())  # type: ignore[arg-type]
         instance.network.eval()
         predictions = instance.predict(torch.randn(2, 3, 32, 32))
         assert predictions.shape == (2, 32, 32)
@@ -89,9 +94,9 @@ def test_restoring_gives_the_same_network(method: MethodClass) -> None:
     protocol = protocol.joint() if method.trains_jointly else protocol
     trained = built(method, protocol)
     for step in protocol.steps:
-        trained.begin_step(step, NoData())  # type: ignore[arg-type]
+        trained.begin_step(step, TwoBatches())  # type: ignore[arg-type]
         train_a_little(trained, batch_of(len(protocol.channels(step.index))))
-        trained.end_step(step, NoData())  # type: ignore[arg-type]
+        trained.end_step(step, TwoBatches())  # type: ignore[arg-type]
     tensors = {name: tensor.clone() for name, tensor in trained.tensors().items()}
     restored = built(method, protocol)
     restored.restore(protocol.steps[-1], tensors)
@@ -111,7 +116,7 @@ def test_a_declared_first_step_is_bit_identical(method: MethodClass) -> None:
     networks = []
     for candidate in (method, next(m for m in SHARING if m.first_step == method.first_step)):
         instance = built(candidate, protocol)
-        instance.begin_step(protocol.steps[0], NoData())  # type: ignore[arg-type]
+        instance.begin_step(protocol.steps[0], TwoBatches())  # type: ignore[arg-type]
         for seed in range(2):
             train_a_little(instance, batch_of(16, seed))
         networks.append(instance.tensors())
@@ -141,7 +146,7 @@ def test_mib_without_a_background_distils_plainly() -> None:
     protocol = dataclasses.replace(parse("voc-15-5"), background=False)
     mib = built(MiB, protocol)
     for step in protocol.steps:
-        mib.begin_step(step, NoData())  # type: ignore[arg-type]
+        mib.begin_step(step, TwoBatches())  # type: ignore[arg-type]
     assert set(mib.training_loss(batch_of(20))) == {"cross_entropy", "distillation"}
 
 
@@ -165,9 +170,9 @@ def test_every_hyperparameter_has_a_comment_with_its_source() -> None:
 def test_mib_starts_new_classes_from_the_background() -> None:
     protocol = parse("voc-15-5")
     mib = built(MiB, protocol)
-    mib.begin_step(protocol.steps[0], NoData())  # type: ignore[arg-type]
+    mib.begin_step(protocol.steps[0], TwoBatches())  # type: ignore[arg-type]
     before = {name: t.clone() for name, t in mib.network.cls.state_dict().items()}  # type: ignore[union-attr]
-    mib.begin_step(protocol.steps[1], NoData())  # type: ignore[arg-type]
+    mib.begin_step(protocol.steps[1], TwoBatches())  # type: ignore[arg-type]
     after = mib.network.cls.state_dict()  # type: ignore[union-attr]
     expected = before["0.bias"][0] - np.log(5 + 1)
     torch.testing.assert_close(after["1.bias"], expected.expand(5))
@@ -190,7 +195,7 @@ def test_all_parameters_train_at_every_step() -> None:
     protocol = parse("voc-15-5")
     mib = built(MiB, protocol)
     for step in protocol.steps:
-        mib.begin_step(step, NoData())  # type: ignore[arg-type]
+        mib.begin_step(step, TwoBatches())  # type: ignore[arg-type]
         before = {name: t.clone() for name, t in mib.tensors().items()}
         train_a_little(mib, batch_of(len(protocol.channels(step.index))))
         same = [name for name, t in mib.tensors().items() if torch.equal(t, before[name])]
