@@ -6,12 +6,16 @@ import os
 
 import torch
 
+from benchmarks.memory import keep_freed_memory
+
 
 def choose_device(asked: str | None, deterministic: bool) -> torch.device:
     """The asked device, or a GPU where there is one. Raises ValueError where the asked one is missing."""
     if asked == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no GPU on this machine; use --device cpu")
     device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cpu":
+        keep_freed_memory()
     if deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False

@@ -24,7 +24,7 @@ def fold_new_channels(logits: Tensor, num_old_channels: int) -> Tensor:
 
 
 def schedule(num_channels: int, num_new_classes: int) -> float:
-    """√(K / N), with which PLOP and RCIL weigh the distillation of features: PLOP train.py@features_distillation."""
+    """√(K / N), the weight of the distillation of features: PLOP train.py@features_distillation."""
     return math.sqrt(num_channels / num_new_classes)
 
 

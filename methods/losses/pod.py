@@ -22,13 +22,21 @@ def local_pod(maps: Tensor, scales: Sequence[int] = (1, 2, 4)) -> Tensor:
     if height != width or not 1 <= max(scales) <= width:
         raise ValueError(f"local POD at scales {tuple(scales)} needs square maps at least as large, "
                          f"got {height} x {width}")  # fmt: skip
-    pooled = []
-    for scale in scales:
-        side = width // scale
-        tiled = maps[..., : side * scale, : side * scale]
-        pooled.append(tiled.unflatten(3, (scale, side)).mean(dim=4))
-        pooled.append(tiled.unflatten(2, (scale, side)).mean(dim=3))
-    return torch.cat([p.flatten(1) for p in pooled], dim=1)
+    pooled = [*_strip_means(maps, scales), *_strip_means(maps.transpose(2, 3), scales)]
+    return torch.cat([strips.flatten(1) for strips in pooled], dim=1)
+
+
+def _strip_means(maps: Tensor, scales: Sequence[int]) -> list[Tensor]:
+    """(B, C, W, W) -> (B, C, W, s) for each scale s: every row's mean over each of s strips of columns."""
+    width, means = maps.shape[3], dict[int, Tensor]()
+    for scale in sorted(scales, reverse=True):
+        finer = next((s for s in means if s % scale == 0 and width % s == 0), None)
+        if finer is not None:  # means of means, which spares a pass over the maps
+            means[scale] = means[finer].unflatten(3, (scale, finer // scale)).mean(dim=4)
+            continue
+        used = width // scale * scale
+        means[scale] = maps[..., :used, :used].unflatten(3, (scale, width // scale)).mean(dim=4)
+    return list(means.values())
 
 
 def spatial_pod(maps: Tensor) -> Tensor:
