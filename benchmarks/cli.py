@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -140,6 +141,7 @@ def _run(args: argparse.Namespace) -> int:
     from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
     from benchmarks.run import RunOptions
     from benchmarks.settings import Setting, reject_unknown_targets
+    from methods.method import UnsuitableRecipe
     from methods.registry import find_methods
 
     settings = [Setting.parse(text) for text in args.settings]
@@ -152,12 +154,15 @@ def _run(args: argparse.Namespace) -> int:
     _reject_equal_names(benchmarks)
     for b in benchmarks:
         reject_unknown_methods(b, methods)
-    runs = [
-        make_run(b, method, args.scale or _default_scale(b, device.type), seed, settings, device.type)
-        for b in benchmarks
-        for method in methods
-        for seed in seeds
-    ]
+    runs = []
+    for b, method in itertools.product(benchmarks, methods):
+        scale = args.scale or _default_scale(b, device.type)
+        try:
+            runs += [make_run(b, method, scale, seed, settings, device.type) for seed in seeds]
+        except UnsuitableRecipe as error:
+            if method.key in _split(args.methods):
+                raise
+            print(f"{b.protocol.name}: {method.key} is left out: {error}", file=sys.stderr)
     for b in benchmarks:
         kind = (
             "SYNTHETIC STAND-IN, not comparable with published numbers"

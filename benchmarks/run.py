@@ -108,7 +108,11 @@ class Run:
             "parent": parent,
             "seed": self.seed,
             "method": self.method.first_step if shared else self.method.key,
-            "hyperparameters": {} if shared else dataclasses.asdict(self.hyperparameters),
+            "hyperparameters": {
+                name: value
+                for name, value in dataclasses.asdict(self.hyperparameters).items()
+                if not shared or name in self.method.first_step_hyperparameters
+            },
             "code": fingerprint.of_code(
                 _first_step_source(self.method) if shared else source_of(self.method)
             ),

@@ -74,7 +74,7 @@ class StepTrainer:
         self.method.network.train()
         last = saved = time.monotonic()
         for batch in data.training_batches(self.iterations, first=self.progress.iteration):
-            self._iterate(batch)
+            self.iterate(batch)
             now = time.monotonic()
             self.progress.seconds += now - last
             last = now
@@ -83,7 +83,8 @@ class StepTrainer:
                 save(self.checkpoint())
                 last = saved = time.monotonic()
 
-    def _iterate(self, batch: Batch) -> None:
+    def iterate(self, batch: Batch) -> None:
+        """Losses, gradients and one step of the optimiser. Raises FloatingPointError as `train` does."""
         progress = self.progress
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = poly_lr(lr, progress.iteration, self.iterations, self.recipe.poly_power)

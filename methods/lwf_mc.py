@@ -23,6 +23,7 @@ class LwFMC(DeepLabMethod):
         provenance="port of fcdl94/MiB@1c58983",
         url="https://arxiv.org/abs/1611.07725",
     )
+    first_step = "deeplabv3 binary cross-entropy"
     keeps_teacher = True
 
     @dataclass(frozen=True)

@@ -34,6 +34,10 @@ class NoHyperparameters:
     """For methods without any."""
 
 
+class UnsuitableRecipe(ValueError):
+    """A method cannot follow the recipe; `--methods all` leaves it out then."""
+
+
 class Method(ABC):
     """Subclass, name it by `key`, describe it by `info`, and fill in the hooks.
 
@@ -54,9 +58,10 @@ class Method(ABC):
     """Names how the first step is trained. Methods with the same name share its weights in the store.
 
     Empty: not shared. A subclass that overrides a hook which takes part in the first step is not shared
-    either, unless it sets a name of its own: so a shared first step is always a deliberate claim, which may
-    not depend on hyperparameters (a test holds it).
+    either, unless it sets a name of its own: so a shared first step is always a deliberate claim.
     """
+    first_step_hyperparameters: ClassVar[tuple[str, ...]] = ()
+    """Those on which a named first step depends; whatever else is set, its weights are found in the store."""
     _FIRST_STEP_HOOKS: ClassVar[tuple[str, ...]] = (
         "__init__",
         "build",
@@ -77,7 +82,7 @@ class Method(ABC):
     """Mean and standard deviation of RGB in 0..1 that the images are normalised with; set by `build`."""
 
     def __init__(self, hyperparameters: Any, recipe: Recipe) -> None:
-        """Raises ValueError for a recipe that the method cannot follow."""
+        """Raises UnsuitableRecipe for a recipe it cannot follow, ValueError for any other wrong value."""
         self.hyperparameters = hyperparameters
         self.recipe = recipe
         self.step: Step

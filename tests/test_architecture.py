@@ -15,7 +15,7 @@ ALLOWED = {
     "methods": {"methods", "ops", "protocols"},
     "benchmarks": {"benchmarks", "methods", "protocols", "reports", "ops"},
 }
-SHARED_BY_METHODS = {"methods.method", "methods.recipe", "methods.deeplab"}
+SHARED_BY_METHODS = {"methods.method", "methods.recipe", "methods.deeplab", "methods.importance"}
 
 
 def imports_of(path: Path) -> set[str]:

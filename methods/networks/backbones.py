@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from methods.networks.checkpoints import load_strictly, read_state
 from methods.networks.features import FeatureMaps
 from methods.networks.mobilenet import MobileNetV2
-from methods.networks.resnet import RESNET50, RESNET101, RESNET_MINI, NormFactory, ResNet
+from methods.networks.resnet import RESNETS, NormFactory, ResNet
 from ops.inplace_abn import InPlaceABN
 
 
@@ -36,9 +36,7 @@ def _mobilenet(output_stride: int, norm: NormFactory) -> nn.Module:
 
 
 BACKBONES: dict[str, Callable[[int, NormFactory], nn.Module]] = {
-    "resnet101": partial(ResNet, RESNET101),
-    "resnet50": partial(ResNet, RESNET50),
-    "resnet-mini": partial(ResNet, RESNET_MINI),
+    **{name: partial(ResNet, config) for name, config in RESNETS.items()},
     "mobilenet-v2": _mobilenet,
 }
 

@@ -1,7 +1,7 @@
 """The head of DeepLabv3: atrous spatial pyramid pooling, with the pooling of the in-place ABN authors."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,9 @@ HEAD_MINI = HeadConfig(hidden_channels=32, out_channels=64, dilations=(2, 4, 6),
 class DeepLabHead(nn.Module):
     """(B, `in_channels`, h, w) -> (B, `out_channels`, h, w) after the last activation."""
 
+    #: Negative slope after the convolutions, for which they are initialised.
+    slope: ClassVar[float] = SLOPE
+
     def __init__(
         self, in_channels: int, config: HeadConfig | None = None, norm: NormFactory = InPlaceABN
     ) -> None:
@@ -43,9 +46,7 @@ class DeepLabHead(nn.Module):
         hidden, out = config.hidden_channels, config.out_channels
         self.out_channels = out
         self.pooling_size = config.pooling_size
-        self.map_convs = nn.ModuleList([nn.Conv2d(in_channels, hidden, 1, bias=False)])
-        for rate in config.dilations:
-            self.map_convs.append(nn.Conv2d(in_channels, hidden, 3, bias=False, dilation=rate, padding=rate))
+        self.map_convs = pyramid_convolutions(in_channels, config)
         self.map_bn = norm(hidden * len(self.map_convs))
         self.global_pooling_conv = nn.Conv2d(in_channels, hidden, 1, bias=False)
         self.global_pooling_bn = norm(hidden)
@@ -53,16 +54,31 @@ class DeepLabHead(nn.Module):
         self.pool_red_conv = nn.Conv2d(hidden, out, 1, bias=False)
         self.red_bn = norm(out)
 
-        gain = nn.init.calculate_gain("leaky_relu", SLOPE)
-        for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+        self.init_convolutions(self)
+
+    def init_convolutions(self, within: nn.Module) -> None:
+        gain = nn.init.calculate_gain("leaky_relu", self.slope)
+        for conv in (m for m in within.modules() if isinstance(m, nn.Conv2d)):
             nn.init.xavier_normal_(conv.weight, gain)
 
+    def pyramid(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 4·hidden, h, w): the parallel convolutions, activated."""
+        return cast(Tensor, self.map_bn(torch.cat([conv(x) for conv in self.map_convs], dim=1)))
+
     def forward(self, x: Tensor) -> Tensor:
-        maps = torch.cat([conv(x) for conv in self.map_convs], dim=1)
-        maps = self.red_conv(self.map_bn(maps))
+        maps = self.red_conv(self.pyramid(x))
         window = None if self.training else self.pooling_size
         pooled = self.global_pooling_bn(self.global_pooling_conv(pool(x, window)))
         return cast(Tensor, self.red_bn(maps + self.pool_red_conv(pooled)))
+
+
+def pyramid_convolutions(in_channels: int, config: HeadConfig) -> nn.ModuleList:
+    """One 1×1 convolution, and a 3×3 one for each dilation; none has a bias."""
+    hidden = config.hidden_channels
+    convs = [nn.Conv2d(in_channels, hidden, 1, bias=False)]
+    for rate in config.dilations:
+        convs.append(nn.Conv2d(in_channels, hidden, 3, bias=False, dilation=rate, padding=rate))
+    return nn.ModuleList(convs)
 
 
 def pool(x: Tensor, window: int | None) -> Tensor:

@@ -35,6 +35,7 @@ RESNET50 = ResNetConfig(blocks=(3, 4, 6, 3))
 RESNET_MINI = ResNetConfig(
     blocks=(1, 1, 1, 1), widths=(24, 48, 48, 48), stem_width=32, stem_kernel=3, stem_pool=False
 )
+RESNETS = {"resnet101": RESNET101, "resnet50": RESNET50, "resnet-mini": RESNET_MINI}
 
 
 def strides_and_dilations(config: ResNetConfig, output_stride: int) -> list[tuple[int, int]]:
@@ -80,9 +81,12 @@ class Bottleneck(nn.Module):
             self.proj_conv = conv(in_channels, out_channels, 1, stride=stride)
             self.proj_bn = norm(out_channels, activation="identity")
 
+    def shortcut(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.proj_bn(self.proj_conv(x))) if self.projects else x
+
     def residual_sum(self, x: Tensor) -> Tensor:
         """The block without its last activation."""
-        shortcut = self.proj_bn(self.proj_conv(x)) if self.projects else x
+        shortcut = self.shortcut(x)
         return cast(Tensor, self.convs(x)) + shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,6 +96,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """(B, 3, H, W) images -> (B, `out_channels`, H / stride, W / stride), rounded up, activated."""
 
+    block: ClassVar[type[Bottleneck]] = Bottleneck
+    stem_activation: ClassVar[str] = "leaky_relu"
     #: Statistics of RGB in [0, 1] that images are normalised with.
     pixel_mean: ClassVar = (0.485, 0.456, 0.406)
     pixel_std: ClassVar = (0.229, 0.224, 0.225)
@@ -104,7 +110,7 @@ class ResNet(nn.Module):
         channels, kernel = config.stem_width, config.stem_kernel
         stem: OrderedDict[str, nn.Module] = OrderedDict(
             conv1=nn.Conv2d(3, channels, kernel, stride=2, padding=kernel // 2, bias=False),
-            bn1=norm(channels),
+            bn1=norm(channels, activation=self.stem_activation),
         )
         if config.stem_pool:
             stem["pool1"] = nn.MaxPool2d(3, stride=2, padding=1)
@@ -115,7 +121,7 @@ class ResNet(nn.Module):
             stride, dilation = plan[index]
             group: OrderedDict[str, nn.Module] = OrderedDict()
             for block in range(1, depth + 1):
-                group[f"block{block}"] = Bottleneck(channels, width, stride, dilation, norm)
+                group[f"block{block}"] = self.block(channels, width, stride, dilation, norm)
                 channels, stride = width * EXPANSION, 1
             self.add_module(f"mod{index + 2}", nn.Sequential(group))
         self.out_channels = channels

@@ -66,7 +66,7 @@ def test_lwf_mc_is_sigmoids_from_the_first_step() -> None:
     instance = built(LwFMC, protocol)
     instance.begin_step(protocol.steps[0], TwoBatches())  # type: ignore[arg-type]
     assert set(instance.training_loss(batch_of(16))) == {"binary_cross_entropy"}
-    assert not LwFMC.first_step  # so it is not shared with those that train cross-entropy
+    assert LwFMC.first_step != DeepLabMethod.first_step  # not shared with those that train cross-entropy
 
 
 @pytest.mark.parametrize("old_targets", ["replaced", "replaced-but-background"])
