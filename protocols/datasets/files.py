@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # What Pillow is known to raise on a file that is cut short, empty or not an image.
@@ -17,11 +18,14 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 
 def _load(path: Path, kind: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        # The whole file at once: Pillow would read a PNG in dozens of pieces.
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
             image.load()
             return image
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: this {kind} is in the list but not on disk: restore it") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: this {kind} is damaged (no image): fetch or extract it again") from None
     except (*_BROKEN, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: this {kind} is damaged ({reason}): fetch or extract it again") from None
