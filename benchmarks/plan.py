@@ -88,7 +88,9 @@ def make_run(
         f"[methods.{method.key}] of {protocol.name}",
     )
     recipe = method.default_recipe(protocol, scale)
-    recipe = with_values(recipe, benchmark.recipe, f"[recipe] of {protocol.name}")
+    if benchmark.recipe:
+        own = {"source": f"[recipe] of {protocol.name}", **benchmark.recipe}
+        recipe = with_values(recipe, own, f"[recipe] of {protocol.name}")
     overrides: dict[str, Any] = {}
     for setting in settings:
         if setting.target not in (method.key, "recipe"):

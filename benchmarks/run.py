@@ -116,7 +116,9 @@ class Run:
             "code": fingerprint.of_code(
                 _first_step_source(self.method) if shared else source_of(self.method)
             ),
-            "recipe": {name: value for name, value in recipe.items() if name not in schedule | {"weights"}},
+            "recipe": {
+                name: value for name, value in recipe.items() if name not in schedule | {"weights", "source"}
+            },
             "weights": fingerprint.of_file(self.recipe.weights),
             "schedule": dataclasses.asdict(self.recipe.at_step(index)),
             "channels": self.protocol.channels(index),

@@ -21,6 +21,18 @@ from methods.recipe import Recipe
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
 
+#: Divisions with a script: zhangchbin/RCIL@b9aad58, folder `scripts`. 15-5 is in its README alone.
+SCRIPTS = {
+    "voc-15-1": "voc/RCIL_15-1-*.sh",
+    "voc-10-1": "voc/RCIL_10-1-*.sh",
+    "ade-100-50": "ade/RCIL_ade_100-50.sh",
+    "ade-100-10": "ade/RCIL_ade_100-10.sh",
+    "ade-100-5": "ade/RCIL_ade_100-5.sh",
+    "cityscapes-domain-11-5": "cityscapesDomain/RCIL_cityscapes_11-5.sh",
+    "cityscapes-domain-11-1": "cityscapesDomain/RCIL_cityscapes_11-1.sh",
+    "cityscapes-domain-1-1": "cityscapesDomain/RCIL_cityscapes_1-1.sh",
+}
+
 
 class RCIL(DeepLabMethod):
     key = "rcil"
@@ -91,12 +103,15 @@ class RCIL(DeepLabMethod):
         recipe = super().default_recipe(protocol, scale)
         if scale != "paper":
             return recipe
+        script = next((path for division, path in SCRIPTS.items() if protocol.is_division(division)), "")
+        source = f"RCIL scripts/{script}" if script else "no script; as the others of its data set"
+        recipe = dataclasses.replace(recipe, source=source)
         if protocol.dataset == "ade":
-            return recipe  # RCIL scripts: lr 0.01 and 0.001, as the family
-        if protocol.is_domain_incremental:  # RCIL scripts of Cityscapes
+            return recipe  # lr 0.01 and 0.001, as the family
+        if protocol.is_domain_incremental:
             later = 0.004 if protocol.is_division("cityscapes-domain-11-1") else 0.002
             return dataclasses.replace(recipe, lr=0.02, later_lr=later)
-        # RCIL scripts of VOC: 30 epochs in 10-1 too, where PLOP has 10; none for 15-5.
+        # 30 epochs in the later steps of 10-1 too, where PLOP has 10.
         return dataclasses.replace(recipe, lr=0.02, later_lr=0.001, later_epochs=30)
 
     def make_network(self, head: HeadConfig, num_channels: int) -> DeepLabV3:

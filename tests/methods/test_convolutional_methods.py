@@ -163,3 +163,31 @@ def test_plop_without_a_background_shift_distils_only(method: MethodClass) -> No
 @pytest.mark.parametrize("method", [LwF, ILT, PLOP, PLOPFixed])
 def test_the_first_step_is_shared(method: MethodClass) -> None:
     assert method.first_step == DeepLabMethod.first_step
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "later_epochs", "source"),
+    [
+        ("voc-19-1", 30, 30, "PLOP scripts/voc/plop_19-1.sh"),
+        ("voc-15-5-disjoint", 30, 30, "PLOP scripts/voc/plop_15-5.sh"),
+        ("voc-15-1", 30, 30, "PLOP scripts/voc/plop_15-1.sh"),
+        ("voc-10-1", 30, 10, "PLOP scripts/voc/plop_10-1.sh"),
+        ("voc-5-3", 30, 30, "no script"),
+        ("ade-100-50", 60, 60, "PLOP scripts/ade/plop_ade_100-50.sh"),
+        ("ade-100-10", 60, 60, "PLOP scripts/ade/plop_ade_100-10.sh"),
+        ("ade-50-50", 60, 60, "no script"),
+        ("ade-100-5", 60, 60, "PLOP scripts/ade/plop_ade_100-5.sh"),
+        ("cityscapes-domain-11-5", 50, 50, "no script"),
+        ("cityscapes-domain-11-1", 50, 50, "PLOP scripts/cityscapesDomain/plop_cityscapesDomain_11-1.sh"),
+        ("cityscapes-domain-1-1", 50, 50, "PLOP scripts/cityscapesDomain/plop_cityscapesDomain_1-1.sh"),
+    ],
+)
+def test_published_schedules(name: str, epochs: int, later_epochs: int, source: str) -> None:
+    recipe = PLOP.default_recipe(parse(name), "paper")
+    assert (recipe.epochs, recipe.later_epochs, recipe.lr, recipe.later_lr) == (
+        epochs,
+        later_epochs,
+        0.01,
+        0.001,
+    )
+    assert recipe.source.startswith(source)

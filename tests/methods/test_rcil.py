@@ -56,6 +56,8 @@ def test_published_schedules(name: str, lr: float, later_lr: float, epochs: int,
     recipe = RCIL.default_recipe(parse(name), "paper")
     assert (recipe.lr, recipe.later_lr) == (lr, later_lr)
     assert (recipe.epochs, recipe.later_epochs) == (epochs, later_epochs)
+    assert recipe.source.startswith("RCIL scripts/")
+    assert RCIL.default_recipe(parse("voc-15-5"), "paper").source.startswith("no script")
 
 
 def test_new_classes_take_the_background_weights_and_keep_their_biases() -> None:
