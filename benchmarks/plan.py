@@ -83,7 +83,7 @@ def make_run(
     """One cell of the grid. Raises ValueError on a setting that the method does not know."""
     protocol = benchmark.protocol
     hyperparameters = with_values(
-        method.default_hyperparameters(protocol),
+        method.default_hyperparameters(protocol, scale),
         benchmark.methods.get(method.key, {}),
         f"[methods.{method.key}] of {protocol.name}",
     )

@@ -11,6 +11,7 @@ from methods.losses.distillation import knowledge_distillation
 from methods.losses.segmentation import cross_entropy
 from methods.method import Info
 from protocols.loading import Batch
+from protocols.protocol import Protocol
 
 
 class LwF(DeepLabMethod):
@@ -32,6 +33,15 @@ class LwF(DeepLabMethod):
         """Factor of the old logits before their softmax: MiB `argparser.py`, `--alpha`."""
 
     hyperparameters: Hyperparameters
+
+    @classmethod
+    def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Hyperparameters:
+        if scale == "paper":
+            return cls.Hyperparameters()
+        # The loss is divided by the old channels, and 100 was chosen at 16 of them (VOC 15-1): the same
+        # pull for a channel. With the published 100 both fall as fine-tuning does on 100 classes.
+        channels = len(protocol.channels(0))
+        return cls.Hyperparameters(kd_weight=100.0 * channels / 16)
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
         old_logits = self.teacher_output(batch.images).logits

@@ -95,8 +95,8 @@ class Method(ABC):
             cls.first_step = ""
 
     @classmethod
-    def default_hyperparameters(cls, protocol: Protocol) -> Any:
-        """Override where the published values depend on the protocol."""
+    def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Any:
+        """Override where the published values depend on the protocol, or do not carry over to the scale."""
         return cls.Hyperparameters()
 
     @classmethod

@@ -36,7 +36,7 @@ class MiB(DeepLabMethod):
     hyperparameters: Hyperparameters
 
     @classmethod
-    def default_hyperparameters(cls, protocol: Protocol) -> Hyperparameters:
+    def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Hyperparameters:
         # 100 on VOC 15-1: the author in fcdl94/MiB issues 22 and 43, and MiBv2.
         return cls.Hyperparameters(kd_weight=100.0 if protocol.is_division("voc-15-1") else 10.0)
 

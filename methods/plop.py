@@ -65,7 +65,7 @@ class PLOP(DeepLabMethod):
     hyperparameters: Hyperparameters
 
     @classmethod
-    def default_hyperparameters(cls, protocol: Protocol) -> Hyperparameters:
+    def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Hyperparameters:
         values = cls.Hyperparameters()
         if protocol.dataset == "ade":  # PLOP scripts/ade/*.sh
             return dataclasses.replace(values, pod_weight=1e-3, pod_logits_weight=1e-5)
@@ -135,6 +135,6 @@ class PLOPFixed(PLOP):
     info = dataclasses.replace(PLOP.info, title="PLOP, thresholds repaired")
 
     @classmethod
-    def default_hyperparameters(cls, protocol: Protocol) -> PLOP.Hyperparameters:
-        published = super().default_hyperparameters(protocol)
+    def default_hyperparameters(cls, protocol: Protocol, scale: str) -> PLOP.Hyperparameters:
+        published = super().default_hyperparameters(protocol, scale)
         return dataclasses.replace(published, averaged_entropy=False, true_medians=True)

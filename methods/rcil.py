@@ -78,7 +78,7 @@ class RCIL(DeepLabMethod):
             )
 
     @classmethod
-    def default_hyperparameters(cls, protocol: Protocol) -> Hyperparameters:
+    def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Hyperparameters:
         values = cls.Hyperparameters()
         if protocol.dataset == "ade":
             return dataclasses.replace(

@@ -45,7 +45,7 @@ def test_iteration(benchmark: BenchmarkFixture, key: str) -> None:
     torch.manual_seed(0)
     protocol, method = parse("voc-15-1"), builtin_methods()[key]
     recipe = dataclasses.replace(method.default_recipe(protocol, "paper"), batch=BATCH)
-    instance = method(method.default_hyperparameters(protocol), recipe)
+    instance = method(method.default_hyperparameters(protocol, "paper"), recipe)
     instance.build(protocol)
     for step in protocol.steps[:2]:
         instance.begin_step(step, OneBatch())  # type: ignore[arg-type]

@@ -94,7 +94,7 @@ def test_lwf_mc_refuses_unknown_targets() -> None:
 )
 def test_plop_published_factors(name: str, maps: float, logits: float) -> None:
     for method in (PLOP, PLOPFixed):
-        values = method.default_hyperparameters(parse(name))
+        values = method.default_hyperparameters(parse(name), "paper")
         assert (values.pod_weight, values.pod_logits_weight) == (maps, logits)
 
 

@@ -232,7 +232,7 @@ def test_no_pull_beyond_the_start(method: MethodClass) -> None:
 
 @every_method
 def test_published_weights_are_not_bounded(method: MethodClass) -> None:
-    recipe, weight = SCALES["paper"](PROTOCOL), method.default_hyperparameters(PROTOCOL).weight
+    recipe, weight = SCALES["paper"](PROTOCOL), method.default_hyperparameters(PROTOCOL, "paper").weight
     assert 1 / (2 * recipe.later_lr * weight) >= (2 if method is RW else 1)
     instance = in_second_step(method, dataclasses.replace(TINY, later_lr=recipe.later_lr))
     free = in_second_step(method, dataclasses.replace(TINY, later_lr=1e-12))

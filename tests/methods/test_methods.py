@@ -47,7 +47,7 @@ class TwoBatches:
 
 def built(method: MethodClass, protocol: Protocol, recipe: Recipe = TINY, **settings: float) -> Method:
     torch.manual_seed(0)
-    hyperparameters = dataclasses.replace(method.default_hyperparameters(protocol), **settings)
+    hyperparameters = dataclasses.replace(method.default_hyperparameters(protocol, "paper"), **settings)
     instance = method(hyperparameters, recipe)
     instance.build(protocol)
     return instance
@@ -156,7 +156,7 @@ def test_every_protocol_has_a_recipe_at_both_scales(method: MethodClass) -> None
         protocol = parse(name)
         for scale in SCALES:
             assert method.default_recipe(protocol, scale).epochs > 0
-        method.default_hyperparameters(protocol)
+        method.default_hyperparameters(protocol, "paper")
 
 
 def test_every_hyperparameter_has_a_comment_with_its_source() -> None:
@@ -187,7 +187,7 @@ def test_mib_starts_new_classes_from_the_background() -> None:
     [("voc-15-5", 10.0), ("voc-15-1", 100.0), ("voc-15-1-disjoint", 100.0), ("ade-100-10", 10.0)],
 )
 def test_mib_published_weights(name: str, weight: float) -> None:
-    assert MiB.default_hyperparameters(parse(name)).kd_weight == weight
+    assert MiB.default_hyperparameters(parse(name), "paper").kd_weight == weight
 
 
 def test_all_parameters_train_at_every_step() -> None:

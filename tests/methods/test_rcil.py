@@ -32,7 +32,7 @@ def started(name: str = "voc-15-5", steps: int = 2) -> RCIL:
     ],
 )
 def test_published_factors(name: str, factors: tuple[float, ...]) -> None:
-    values = RCIL.default_hyperparameters(parse(name))
+    values = RCIL.default_hyperparameters(parse(name), "paper")
     assert (
         values.space_weight,
         values.space_logits_weight,
