@@ -1,0 +1,283 @@
+// Vectors of the width that this translation unit is compiled for, by the compilers' vector extension.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define MSDA_BYTES 64
+#elif defined(__AVX2__)
+#define MSDA_BYTES 32
+#else
+#define MSDA_BYTES 16
+#endif
+
+// Everything here depends on the instruction set: an anonymous namespace, so that no linker may take one
+// set's copy for another's.
+namespace {
+
+template <class A>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+  typedef float F __attribute__((vector_size(MSDA_BYTES)));
+  typedef int32_t I __attribute__((vector_size(MSDA_BYTES)));
+  using Int = int32_t;
+};
+
+template <>
+struct Lanes<double> {
+  typedef double F __attribute__((vector_size(MSDA_BYTES)));
+  typedef int64_t I __attribute__((vector_size(MSDA_BYTES)));
+  using Int = int64_t;
+};
+
+template <class A>
+constexpr int kWidth = MSDA_BYTES / int(sizeof(A));
+
+template <class V, class T>
+inline V load(const T* from) {
+  V v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V, class T>
+inline void store(T* to, V v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+// True (-1) in the lanes below `count`.
+template <class A>
+inline typename Lanes<A>::I first_lanes(int64_t count) {
+  typename Lanes<A>::I lane;
+  for (int i = 0; i < kWidth<A>; ++i) lane[i] = i;
+  return lane < typename Lanes<A>::Int(count < kWidth<A> ? count : kWidth<A>);
+}
+
+// Part of a vector from and to memory: `count` numbers, none at all below 1, and 0 in the lanes beyond. No byte
+// beyond them is touched.
+#if defined(__AVX512F__)
+inline unsigned mask_of(int64_t count, int width) { return count >= width ? (1u << width) - 1 : count > 0 ? (1u << count) - 1 : 0; }
+inline Lanes<float>::F load_some(const float* from, int64_t count) { return _mm512_maskz_loadu_ps(mask_of(count, 16), from); }
+inline Lanes<double>::F load_some(const double* from, int64_t count) { return _mm512_maskz_loadu_pd(mask_of(count, 8), from); }
+inline void store_some(float* to, Lanes<float>::F v, int64_t count) { _mm512_mask_storeu_ps(to, mask_of(count, 16), v); }
+inline void store_some(double* to, Lanes<double>::F v, int64_t count) { _mm512_mask_storeu_pd(to, mask_of(count, 8), v); }
+#elif defined(__AVX2__)
+inline Lanes<float>::F load_some(const float* from, int64_t count) { return _mm256_maskload_ps(from, (__m256i)first_lanes<float>(count)); }
+inline Lanes<double>::F load_some(const double* from, int64_t count) { return _mm256_maskload_pd(from, (__m256i)first_lanes<double>(count)); }
+inline void store_some(float* to, Lanes<float>::F v, int64_t count) { _mm256_maskstore_ps(to, (__m256i)first_lanes<float>(count), v); }
+inline void store_some(double* to, Lanes<double>::F v, int64_t count) { _mm256_maskstore_pd(to, (__m256i)first_lanes<double>(count), v); }
+#else
+template <class A>
+inline typename Lanes<A>::F load_some(const A* from, int64_t count) {
+  if (count >= kWidth<A>) return load<typename Lanes<A>::F>(from);
+  typename Lanes<A>::F v = {};
+  for (int i = 0; i < kWidth<A>; ++i)
+    if (i < count) v[i] = from[i];
+  return v;
+}
+template <class A>
+inline void store_some(A* to, typename Lanes<A>::F v, int64_t count) {
+  if (count >= kWidth<A>) return store(to, v);
+  for (int i = 0; i < kWidth<A>; ++i)
+    if (i < count) to[i] = v[i];
+}
+#endif
+
+template <class A>
+inline typename Lanes<A>::F splat(A a) {
+  return typename Lanes<A>::F{} + a;
+}
+
+template <class A>
+inline typename Lanes<A>::F floor_of(typename Lanes<A>::F x, typename Lanes<A>::I& whole) {
+  using V = Lanes<A>;
+  whole = __builtin_convertvector(x, typename V::I);                          // toward zero
+  whole += __builtin_convertvector(whole, typename V::F) > x;                 // true is -1
+  return __builtin_convertvector(whole, typename V::F);
+}
+
+// Shuffles with indices known when compiled: `Pick::at(i)` of the lanes of a, then of b.
+template <class Pick, class F, class I, int... i>
+inline F shuffle(F a, F b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, Pick::at(i)...);
+#else
+  return __builtin_shuffle(a, b, I{Pick::at(i)...});
+#endif
+}
+
+template <int... i>
+struct Sequence {};
+template <int n, int... i>
+struct MakeSequence : MakeSequence<n - 1, n - 1, i...> {};
+template <int... i>
+struct MakeSequence<0, i...> {
+  using Type = Sequence<i...>;
+};
+
+template <class Pick, class A, int... i>
+inline typename Lanes<A>::F shuffle_sequence(typename Lanes<A>::F a, typename Lanes<A>::F b, Sequence<i...>) {
+  return shuffle<Pick, typename Lanes<A>::F, typename Lanes<A>::I, i...>(a, b);
+}
+
+template <class Pick, class A>
+inline typename Lanes<A>::F pick(typename Lanes<A>::F a, typename Lanes<A>::F b) {
+  return shuffle_sequence<Pick, A>(a, b, typename MakeSequence<kWidth<A>>::Type{});
+}
+
+// The first (or second) half of every block of `block` lanes, of a and of b, block by block in turn.
+template <int width, int block, int second>
+struct Halves {
+  static constexpr int at(int lane) {
+    const int half = block / 2, pair = lane / block, within = lane % block;
+    return (within / half) * width + pair * block + second * half + within % half;
+  }
+};
+
+template <int width, int second>
+struct Zip {  // a0 b0 a1 b1 ...: lanes of the result's first or second vector
+  static constexpr int at(int lane) { return (lane % 2) * width + second * (width / 2) + lane / 2; }
+};
+
+template <int width, int odd>
+struct Unzip {  // every other lane of a, then of b
+  static constexpr int at(int lane) { return 2 * lane + odd; }
+};
+
+// v[0..width) -> a vector whose lane j is the sum of v[j]'s lanes. Overwrites v.
+template <class A, int n = kWidth<A>>
+inline typename Lanes<A>::F sums(typename Lanes<A>::F* v) {
+  if constexpr (n == 1) {
+    return v[0];
+  } else {
+    constexpr int w = kWidth<A>;
+    for (int i = 0; i < n / 2; ++i)
+      v[i] = pick<Halves<w, n, 0>, A>(v[i], v[i + n / 2]) + pick<Halves<w, n, 1>, A>(v[i], v[i + n / 2]);
+    return sums<A, n / 2>(v);
+  }
+}
+
+// exp for arguments up to 0, to about 2 units in the last place (range reduction and Cephes' polynomial).
+inline Lanes<float>::F exp_of(Lanes<float>::F x) {
+  using V = Lanes<float>;
+  const V::F magic = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to the nearest whole number
+  const V::F n = (x * 1.44269504088896341f + magic) - magic;
+  const V::F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  V::F p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.f;
+  const V::I power = (__builtin_convertvector(n, V::I) + 127) << 23;
+  V::F two;
+  std::memcpy(&two, &power, sizeof two);
+  return x < -87.f ? V::F{} : p * two;
+}
+
+inline Lanes<double>::F exp_of(Lanes<double>::F x) {
+  for (int i = 0; i < kWidth<double>; ++i) x[i] = std::exp(x[i]);
+  return x;
+}
+
+// Storage types. Half types widen to float exactly and round to nearest, ties to even.
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <class T>
+struct Accumulates {
+  using Type = float;
+};
+template <>
+struct Accumulates<double> {
+  using Type = double;
+};
+
+inline Lanes<float>::I widen_bits(const void* from) {
+  typedef uint16_t U16 __attribute__((vector_size(MSDA_BYTES / 2)));
+  return __builtin_convertvector(load<U16>(static_cast<const uint16_t*>(from)), Lanes<float>::I);
+}
+
+inline Lanes<float>::F as_float(Lanes<float>::I bits) {
+  Lanes<float>::F f;
+  std::memcpy(&f, &bits, sizeof f);
+  return f;
+}
+
+inline Lanes<float>::F widen(const float* from) { return load<Lanes<float>::F>(from); }
+inline Lanes<double>::F widen(const double* from) { return load<Lanes<double>::F>(from); }
+inline Lanes<float>::F widen(const BFloat16* from) { return as_float(widen_bits(from) << 16); }
+inline Lanes<float>::F widen(const Half* from) {
+  const Lanes<float>::I h = widen_bits(from);
+  const Lanes<float>::I exponent = h & 0x7c00, sign = (h & 0x8000) << 16;
+  const Lanes<float>::F finite = as_float((h & 0x7fff) << 13) * 0x1p112f;  // subnormals come out right too
+  Lanes<float>::I bits;
+  std::memcpy(&bits, &finite, sizeof bits);
+  bits = exponent == 0x7c00 ? (((h & 0x3ff) << 13) | 0x7f800000) : bits;
+  return as_float(bits | sign);
+}
+
+inline float widen_one(float x) { return x; }
+inline double widen_one(double x) { return x; }
+inline float widen_one(BFloat16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float f;
+  std::memcpy(&f, &bits, sizeof f);
+  return f;
+}
+inline float widen_one(Half x) {
+  Half lanes[kWidth<float>] = {x};
+  return widen(lanes)[0];
+}
+
+inline void narrow(float from, float* to) { *to = from; }
+inline void narrow(double from, double* to) { *to = from; }
+inline void narrow(float from, BFloat16* to) {
+  uint32_t bits;
+  std::memcpy(&bits, &from, sizeof bits);
+  const bool nan = from != from;
+  to->bits = nan ? 0x7fc0 : uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+inline void narrow(float from, Half* to) {
+  uint32_t bits;
+  std::memcpy(&bits, &from, sizeof bits);
+  const uint32_t sign = (bits >> 16) & 0x8000;
+  bits &= 0x7fffffff;
+  uint32_t half;
+  if (bits >= 0x7f800000) {  // infinite, or not a number
+    half = bits > 0x7f800000 ? 0x7e00 : 0x7c00;
+  } else if (bits < 0x38800000) {  // below 2^-14: a float whose last place is 2^-24 does the rounding
+    float magnitude;
+    std::memcpy(&magnitude, &bits, sizeof bits);
+    magnitude += 0.5f;
+    std::memcpy(&half, &magnitude, sizeof half);
+    half -= 0x3f000000;
+  } else {
+    half = (bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13;
+    half = half > 0x7c00 ? 0x7c00 : half;
+  }
+  to->bits = uint16_t(half | sign);
+}
+
+template <class A, class T>
+inline void narrow_lanes(typename Lanes<A>::F from, T* to) {
+  if constexpr (sizeof(A) == sizeof(T))
+    store(to, from);
+  else
+    for (int i = 0; i < kWidth<A>; ++i) narrow(from[i], to + i);
+}
+
+}  // namespace
