@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention: a kernel that builds itself, on CPU and GPU. The maths is in README.md."""
+"""Multi-scale deformable attention, with kernels for CPU and GPU. The maths is in README.md."""
 
 from ops.ms_deform_attn.backend import backend_info
 from ops.ms_deform_attn.module import MSDeformAttn

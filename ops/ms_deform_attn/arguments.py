@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -50,7 +51,9 @@ def check_tensors(
     images, _, heads, channels = value.shape
     _, queries, _, levels, number, _ = points.shape
     if channels == 0 or heads == 0:
-        raise ValueError(f"value has {heads} heads of {channels} channels: there must be at least one of each")
+        raise ValueError(
+            f"value has {heads} heads of {channels} channels: there must be at least one of each"
+        )
     expected = {
         names[0]: (points, (images, queries, heads, levels, number, 2)),
         names[1]: (weights, (images, queries, heads, levels, number)),
@@ -62,7 +65,9 @@ def check_tensors(
         expected["reference_points"] = (reference, (images, queries, levels, size))
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != tuple(shape):
-            raise ValueError(f"{name} must be {tuple(shape)} to go with the others, got {tuple(tensor.shape)}")
+            raise ValueError(
+                f"{name} must be {tuple(shape)} to go with the others, got {tuple(tensor.shape)}"
+            )
 
 
 def check_levels(shapes: list[list[int]], starts: list[int], pixels: int) -> None:
@@ -80,7 +85,7 @@ def check_levels(shapes: list[list[int]], starts: list[int], pixels: int) -> Non
                 f"level {level} of {height} x {width} at {start} reaches beyond value's {pixels} pixels"
             )
     spans = sorted((start, start + h * w) for (h, w), start in zip(shapes, starts, strict=True))
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(spans):
         if start < end:
             raise ValueError(f"levels overlap: one ends at {end}, the next starts at {start}")
     area = sum(h * w for h, w in shapes)

@@ -38,6 +38,8 @@ def choose(device: str) -> tuple[Name, str]:
     the forced one cannot run.
     """
     order = _ORDER.get(device, ("python",))
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        order = (*order, "triton")
     forced = os.environ.get("MSDA_BACKEND", "auto")
     if forced != "auto":
         if forced not in ("cpp", "triton", "python"):

@@ -32,8 +32,12 @@ COMMON = ("-O3", "-std=c++17", "-fPIC", "-Wno-psabi", f"-DTORCH_TARGET_VERSION={
 ISAS: dict[str, tuple[str, ...]] = {
     "baseline": (),
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
-    "avx512": tuple(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl"))
-    + ("-mfma", "-mf16c", "-mprefer-vector-width=512"),
+    "avx512": (
+        *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")),
+        "-mfma",
+        "-mf16c",
+        "-mprefer-vector-width=512",
+    ),
 }
 """Instruction sets and their compiler flags. Baseline is SSE2 on x86-64 and NEON on ARM."""
 
@@ -98,7 +102,9 @@ def _run_all(commands: Sequence[Sequence[str]]) -> None:
     for process, command, text in zip(running, commands, said, strict=True):
         if process.returncode:
             errors = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines()[-1:]
-            raise NotAvailable(f"{Path(command[0]).name} failed: {'; '.join(errors[:3]) or 'it said nothing'}")
+            raise NotAvailable(
+                f"{Path(command[0]).name} failed: {'; '.join(errors[:3]) or 'it said nothing'}"
+            )
 
 
 def compile_library(isas: Sequence[str], compiler: str, target: Path) -> None:
@@ -120,7 +126,7 @@ def compile_library(isas: Sequence[str], compiler: str, target: Path) -> None:
         made = f"{folder}/library.so"
         # torch is in the process before the library is: no run path is needed.
         _run_all([[compiler, "-shared", *objects, f"-L{torch_root / 'lib'}", "-ltorch_cpu", "-o", made]])
-        os.replace(made, target)
+        Path(made).replace(target)
 
 
 def build(isas: Sequence[str], folder: Path, verbose: bool = True) -> Path:
@@ -146,7 +152,9 @@ def build(isas: Sequence[str], folder: Path, verbose: bool = True) -> Path:
                     )
                 compile_library(isas, compiler, target)
     except OSError as error:
-        raise NotAvailable(f"cannot write to {folder} ({error.strerror}); set MSDA_CACHE to a folder") from error
+        raise NotAvailable(
+            f"cannot write to {folder} ({error.strerror}); set MSDA_CACHE to a folder"
+        ) from error
     return target
 
 

@@ -6,7 +6,7 @@ Shapes as in `op.py`. Neither is ever chosen where a kernel can run; the second 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ def by_loops(
 def by_grid_sample(
     value: Tensor, shapes: Sequence[Sequence[int]], starts: Sequence[int], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """One `grid_sample` a level and a weighted sum, as the official fallback does. (N, Q, M·D), value's dtype.
+    """One `grid_sample` a level and a weighted sum, as in the official fallback: (N, Q, M·D), value's type.
 
     Differentiable by autograd. The planes of a level are made contiguous first: at N = 1 the official
     reshape is a strided view, and sampling it is up to 1.8 times slower. Locations that are not finite add
@@ -55,26 +55,66 @@ def by_grid_sample(
     Source: facebookresearch/Mask2Former, ms_deform_attn_func.py@ms_deform_attn_core_pytorch.
     """
     images, _, heads, channels = value.shape
-    _, queries, _, levels, points, _ = locations.shape
-    if not levels * points * value.numel() * queries:
-        nothing = (locations.sum() + weights.sum() + value.sum()) * 0
-        return value.new_zeros(images, queries, heads * channels) + nothing.to(value.dtype)
-    accumulate = torch.float64 if value.dtype == torch.float64 else torch.float32
-    finite = locations.isfinite().all(-1)
-    grid = torch.where(finite.unsqueeze(-1), locations, 3.0).to(accumulate) * 2 - 1
-    grid = grid.clamp(-1e6, 1e6)  # far outside either way; beyond 2^31 pixels grid_sample's integers overflow
-    share = torch.where(finite, weights, 0).to(accumulate)
-    out = 0
-    for level, (height, width) in enumerate(shapes):
-        start = starts[level]
-        planes = value[:, start : start + height * width].permute(0, 2, 3, 1).to(accumulate)
-        planes = planes.reshape(images * heads, channels, height, width).contiguous()
-        where = grid[:, :, :, level].transpose(1, 2).flatten(0, 1)  # (N·M, Q, P, 2)
-        rows = F.grid_sample(planes, where, mode="bilinear", padding_mode="zeros", align_corners=False)
-        of_level = share[:, :, :, level].transpose(1, 2).reshape(images * heads, 1, queries, points)
-        out = out + (rows * of_level).sum(-1)
-    assert isinstance(out, Tensor)
+    queries = locations.shape[1]
+    out = value.new_zeros(images * heads, channels, queries, dtype=_accumulation(value))
+    if value.numel() and locations.numel():
+        for planes, grid, share in _levels(value, shapes, starts, locations, weights):
+            rows = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            out = out + (rows * share).sum(-1)
     return out.view(images, heads * channels, queries).transpose(1, 2).contiguous().to(value.dtype)
+
+
+def grid_sample_gradients(
+    grad_output: Tensor,
+    value: Tensor,
+    shapes: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    locations: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `by_grid_sample` in value, locations and weights, where autograd cannot record it."""
+    images, _, heads, channels = value.shape
+    queries = locations.shape[1]
+    wide = _accumulation(value)
+    of_value = torch.zeros_like(value, dtype=wide, memory_format=torch.contiguous_format)
+    of_locations, of_weights = torch.zeros_like(locations, dtype=wide), torch.zeros_like(weights, dtype=wide)
+    if not (value.numel() and locations.numel()):
+        return of_value.to(value.dtype), of_locations, of_weights
+    finite = locations.isfinite().all(-1)
+    grad = grad_output.to(wide).transpose(1, 2).reshape(images * heads, channels, queries, 1)
+    for level, (planes, grid, share) in enumerate(_levels(value, shapes, starts, locations, weights)):
+        rows = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        of_share = (grad * rows).sum(1).view(images, heads, queries, -1).transpose(1, 2)
+        of_weights[:, :, :, level] = of_share * finite[:, :, :, level]
+        of_planes, of_grid = torch.ops.aten.grid_sampler_2d_backward(
+            (grad * share).contiguous(), planes, grid.contiguous(), 0, 0, False, [True, True]
+        )
+        of_grid = 2 * of_grid.view(images, heads, queries, -1, 2).transpose(1, 2)
+        of_locations[:, :, :, level] = of_grid * finite[:, :, :, level, :, None]
+        pixels = of_planes.view(images, heads, channels, -1).permute(0, 3, 1, 2)
+        of_value[:, starts[level] : starts[level] + pixels.shape[1]] = pixels
+    return of_value.to(value.dtype), of_locations, of_weights
+
+
+def _accumulation(value: Tensor) -> torch.dtype:
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def _levels(
+    value: Tensor, shapes: Sequence[Sequence[int]], starts: Sequence[int], locations: Tensor, weights: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of each level the planes (N·M, D, H, W), the grid (N·M, Q, P, 2) and the weights (N·M, 1, Q, P)."""
+    images, _, heads, channels = value.shape
+    wide = _accumulation(value)
+    finite = locations.isfinite().all(-1)
+    # Far outside either way: beyond 2^31 pixels grid_sample's own integers overflow.
+    grids = torch.where(finite.unsqueeze(-1), locations, 3.0).to(wide).clamp(-1e5, 1e5) * 2 - 1
+    shares = torch.where(finite, weights, 0).to(wide)
+    for level, (height, width) in enumerate(shapes):
+        planes = value[:, starts[level] : starts[level] + height * width].permute(0, 2, 3, 1).to(wide)
+        planes = planes.reshape(images * heads, channels, height, width).contiguous()
+        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        yield planes, grid, shares[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)
 
 
 def locations_of(reference: Tensor, offsets: Tensor, shapes: Tensor) -> Tensor:

@@ -12,8 +12,8 @@
 | attention_logits | (N, Q, M, L, P) | before the softmax over L and P |
 | result | (N, Q, M·D) | of value's dtype |
 
-Values may be float32, float64, float16 or bfloat16; sums are float32, or float64 for float64 values. The other
-tensors may be of another floating type than value, so under autocast values may be half and locations not.
+Values may be float32, float64, float16 or bfloat16; sums are float32, or float64 for float64 values. The
+other tensors may be of another floating type, so under autocast values may be half and locations not.
 A location that is NaN or infinite, or a pixel or more outside its level, adds nothing and has no gradient.
 """
 
@@ -48,7 +48,8 @@ def ms_deform_attn(
     """Multi-scale deformable attention, the drop-in operator. Shapes and types: this file's first lines.
 
     Differentiable once in value, locations and weights. Raises TypeError and ValueError for arguments that
-    do not go together. Source: Deformable DETR section 4.1; Mask2Former, ops/src/cuda/ms_deform_im2col_cuda.cuh.
+    do not go together. Source: Deformable DETR section 4.1; Mask2Former,
+    modeling/pixel_decoder/ops/src/cuda/ms_deform_im2col_cuda.cuh.
     """
     shapes = as_shapes(spatial_shapes, value.device)
     return torch.ops.contiseg.ms_deform_attn(
@@ -175,16 +176,24 @@ def _backward_by_python(
     weights: Tensor,
     reference: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    leaves = [
-        t.detach().requires_grad_(needed)
-        for t, needed in zip((value, points, weights), needs, strict=True)
-    ]
-    with torch.enable_grad():
-        out = _by_python(leaves[0], shapes, starts, leaves[1], leaves[2], reference)
-    asked = [leaf for leaf, needed in zip(leaves, needs, strict=True) if needed]
-    found = iter(torch.autograd.grad(out, asked, grad_output, materialize_grads=True))
-    grads = [next(found) if needed else leaf.new_empty(0) for leaf, needed in zip(leaves, needs, strict=True)]
-    return grads[0], grads[1], grads[2]
+    wide = _accumulation(value)
+    places, shares = points.to(wide), weights.to(wide)
+    unit: Tensor | float = 1.0  # of a location, in the raw numbers
+    if reference is not None:
+        reference = reference.to(wide)
+        places = naive.locations_of(reference, places, shapes)
+        shares = naive.weights_of(shares) if shares.numel() else shares
+        unit = 1 / shapes.flip(-1).to(wide)[None, None, None, :, None, :]
+        if reference.shape[-1] == 4:
+            unit = reference[:, :, None, :, None, 2:] * (0.5 / max(points.shape[-2], 1))
+    of_value, of_places, of_shares = naive.grid_sample_gradients(
+        grad_output, value, shapes.tolist(), starts.tolist(), places, shares
+    )
+    if reference is not None:
+        of_shares = shares * (of_shares - (shares * of_shares).sum((-2, -1), keepdim=True))
+    grads = (of_value, (of_places * unit).to(points.dtype), of_shares.to(weights.dtype))
+    kept = [grad if needed else grad.new_empty(0) for grad, needed in zip(grads, needs, strict=True)]
+    return kept[0], kept[1], kept[2]
 
 
 # ----------------------------------------------------------------------------------------- what torch knows
@@ -250,13 +259,17 @@ def _of_reference(of_offsets: Tensor, offsets: Tensor, shapes: Tensor, reference
 
 
 def _refuse_twice(ctx: Any, *grads: Tensor) -> None:
-    raise RuntimeError("ms_deform_attn can be differentiated once; for second derivatives use MSDA_BACKEND=python "
-                       "and ops.ms_deform_attn.naive.by_grid_sample")  # fmt: skip
+    raise RuntimeError(
+        "ms_deform_attn can be differentiated once; for second derivatives call "
+        "ops.ms_deform_attn.naive.by_grid_sample"
+    )
 
 
 def _flops(operations: int) -> Any:
     def formula(*shapes: Any, out_shape: Any = None, **kwargs: Any) -> int:
-        value, weights = [s for s in shapes if isinstance(s, torch.Size | list | tuple) and len(s) in (4, 5)][:2]
+        value, weights = [s for s in shapes if isinstance(s, torch.Size | list | tuple) and len(s) in (4, 5)][
+            :2
+        ]
         samples = 1
         for size in weights:
             samples *= size

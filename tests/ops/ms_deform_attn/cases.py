@@ -42,19 +42,19 @@ def make(
     gap: int = 0,
     seed: int = 0,
 ) -> Case:
-    """Random values; locations from -0.1 to 1.1, none within 1e-3 of a kink. `gap` pixels lie before each level."""
+    """Random values; locations in -0.1..1.1, none within 1e-3 of a kink. `gap` pixels precede each level."""
     generator = torch.Generator().manual_seed(seed)
     starts, pixels = [], 0
     for height, width in sizes:
         starts.append(pixels + gap)
         pixels += height * width + gap
     shape = (images, queries, heads, len(sizes), points)
-    size = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float64)[:, None]
+    size = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float64).view(-1, 1, 2)
     pixel = (torch.rand(*shape, 2, generator=generator, dtype=torch.float64) * 1.2 - 0.1) * size - 0.5
     pixel = pixel.floor() + (pixel - pixel.floor()).clamp(1e-3, 1 - 1e-3)
     return Case(
         torch.randn(images, pixels, heads, channels, generator=generator, dtype=torch.float64).to(dtype),
-        torch.tensor(sizes).view(-1, 2),
+        torch.tensor(sizes, dtype=torch.int64).view(-1, 2),
         torch.tensor(starts, dtype=torch.int64),
         ((pixel + 0.5) / size).to(dtype),
         torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype),
