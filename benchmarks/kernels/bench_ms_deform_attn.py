@@ -1,0 +1,228 @@
+"""Multi-scale deformable attention beside the `grid_sample` composition, interleaved in one process.
+
+    pytest benchmarks/kernels/bench_ms_deform_attn.py --benchmark-only --benchmark-json out.json
+    python -m benchmarks.kernels.bench_ms_deform_attn          # the table of ratios in the operator's README
+
+Layouts and locations ("local": the official ring of offsets and a spread of one pixel) as Mask2Former makes
+them. Under glibc's default settings a call's intermediate memory is returned to the kernel and faulted in
+again each time; `--heap retained` keeps it, which compares kernel with kernel. Correctness comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from ops.ms_deform_attn import MSDeformAttn, backend_info, ms_deform_attn, ms_deform_attn_offsets, naive
+
+LAYOUTS: dict[str, tuple[int, list[tuple[int, int]]]] = {
+    "m2f-512": (1, [(16, 16), (32, 32), (64, 64)]),
+    "m2f-512-n2": (2, [(16, 16), (32, 32), (64, 64)]),
+    "m2f-1024": (1, [(32, 32), (64, 64), (128, 128)]),
+    "m2f-mini": (2, [(4, 4), (8, 8), (16, 16)]),
+}
+"""Images and levels; every pixel is a query, 8 heads of 32 channels, 4 points a level."""
+HEADS, CHANNELS, POINTS = 8, 32, 4
+RETAINED = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967295",
+    "MALLOC_TRIM_THRESHOLD_": "34359738368",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
+@dataclass
+class Inputs:
+    value: Tensor
+    shapes: Tensor
+    starts: Tensor
+    reference: Tensor
+    offsets: Tensor
+    logits: Tensor
+    grad: Tensor
+
+    @staticmethod
+    def of(layout: str) -> Inputs:
+        images, sizes = LAYOUTS[layout]
+        torch.manual_seed(0)
+        areas = torch.tensor([h * w for h, w in sizes])
+        pixels, levels = int(areas.sum()), len(sizes)
+        centres = [
+            torch.stack(
+                torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij"), -1
+            )
+            for h, w in sizes
+        ]
+        reference = torch.cat([c.flip(-1).flatten(0, 1) for c in centres])
+        ring = MSDeformAttn(HEADS * CHANNELS, levels, HEADS, POINTS).sampling_offsets.bias.detach()
+        points = (images, pixels, HEADS, levels, POINTS)
+        return Inputs(
+            torch.randn(images, pixels, HEADS, CHANNELS),
+            torch.tensor(sizes),
+            areas.cumsum(0) - areas,
+            reference[None, :, None].expand(images, -1, levels, -1).contiguous(),
+            ring.view(1, 1, *points[2:], 2) + torch.randn(*points, 2),
+            torch.randn(points),
+            torch.randn(images, pixels, HEADS * CHANNELS),
+        )
+
+    def calls(self) -> dict[str, Callable[[], Any]]:
+        """What is timed, by name. "naive" is the composition, "cpu" or "triton" the operator."""
+        kernel = {"cpp": "cpu"}.get(backend_info()["backend"], backend_info()["backend"])
+        places = naive.locations_of(self.reference, self.offsets, self.shapes)
+        weights = naive.weights_of(self.logits)
+        leaves = tuple(t.clone().requires_grad_() for t in (self.value, places, weights))
+        raw = tuple(t.clone().requires_grad_() for t in (self.value, self.offsets, self.logits))
+        sizes, starts = self.shapes.tolist(), self.starts.tolist()
+        module = MSDeformAttn(HEADS * CHANNELS, len(sizes), HEADS, POINTS)
+        torch.nn.init.normal_(module.sampling_offsets.weight, std=0.02)
+        query = self.value.flatten(2)
+
+        def composed(value: Tensor, where: Tensor, share: Tensor) -> Tensor:
+            return naive.by_grid_sample(value, sizes, starts, where, share)
+
+        def plain(value: Tensor, where: Tensor, share: Tensor) -> Tensor:
+            return ms_deform_attn(value, self.shapes, self.starts, where, share)
+
+        def fused(value: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+            return ms_deform_attn_offsets(value, self.shapes, self.starts, self.reference, offsets, logits)
+
+        def glued(value: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+            where = naive.locations_of(self.reference, offsets, self.shapes)
+            return plain(value, where, naive.weights_of(logits))
+
+        def through(fuse: bool) -> Tensor:
+            module.fused = fuse
+            return module(query, self.reference, query, self.shapes, self.starts)
+
+        torch.testing.assert_close(plain(*leaves), composed(*leaves), atol=1e-4, rtol=0)
+        torch.testing.assert_close(fused(*raw), composed(*leaves), atol=1e-4, rtol=0)
+        made: dict[str, Callable[[], Any]] = {}
+        variants = {
+            "naive": (composed, leaves),
+            kernel: (plain, leaves),
+            "fused": (fused, raw),
+            "glue": (glued, raw),
+        }
+        for name, (function, inputs) in variants.items():
+            made[f"{name}-forward"] = _without_gradient(function, inputs)
+            made[f"{name}-forward-backward"] = _with_gradient(function, inputs, self.grad)
+        made["module-fused-forward"] = torch.no_grad()(lambda: through(True))
+        made["module-unfused-forward"] = torch.no_grad()(lambda: through(False))
+        return made
+
+
+def _without_gradient(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    return torch.no_grad()(lambda: function(*inputs))
+
+
+def _with_gradient(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor
+) -> Callable[[], tuple[Tensor, ...]]:
+    return lambda: torch.autograd.grad(function(*inputs), inputs, grad)
+
+
+NAMES = [
+    f"{name}-{part}" for name in ("naive", "cpu", "fused") for part in ("forward", "forward-backward")
+] + ["module-fused-forward", "module-unfused-forward"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_ms_deform_attn(benchmark: BenchmarkFixture, layout: str, name: str) -> None:
+    torch.set_num_threads(2)
+    calls = Inputs.of(layout).calls()
+    if name not in calls:
+        pytest.skip(f"this machine runs {backend_info()['backend']}")
+    benchmark.extra_info.update(backend_info())
+    benchmark.pedantic(calls[name], rounds=10, warmup_rounds=2)
+
+
+def _times(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Least time of each in ms, taking turns."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 2):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if turn >= 2:
+                taken[name].append(1e3 * (time.perf_counter() - begin))
+    spread = {name: statistics.median(t) / min(t) for name, t in taken.items()}
+    print(f"# median / least: {min(spread.values()):.2f} to {max(spread.values()):.2f}", file=sys.stderr)
+    return {name: min(t) for name, t in taken.items()}
+
+
+def _peak_extra(call: Callable[[], Any]) -> float:
+    """MiB of resident memory above the start, sampled every half millisecond. Allocations must be mapped."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    start, peak, done = resident(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(5e-4):
+            peak = max(peak, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    call()
+    done.set()
+    watcher.join()
+    return (peak - start) / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kernels.bench_ms_deform_attn",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--heap", choices=("default", "retained", "mapped"), default="default",
+                        help="mapped: peak memory instead of times")  # fmt: skip
+    parser.add_argument("--layouts", default=",".join(LAYOUTS))
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    wanted = {"retained": RETAINED, "mapped": {"MALLOC_MMAP_THRESHOLD_": "65536"}}.get(options.heap, {})
+    if any(os.environ.get(key) != value for key, value in wanted.items()):
+        arguments = [sys.executable, "-m", "benchmarks.kernels.bench_ms_deform_attn", *sys.argv[1:]]
+        os.execve(
+            sys.executable, arguments, os.environ | wanted
+        )  # the settings are read when a process starts
+    torch.set_num_threads(2)
+    info = backend_info()
+    print(f"{options.heap} heap, {info['backend']} {info.get('isa', '')}, torch {info['torch']}, "
+          f"2 threads, load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    kernel = {"cpp": "cpu"}.get(info["backend"], info["backend"])
+    for layout in options.layouts.split(","):
+        calls = Inputs.of(layout).calls()
+        if options.heap == "mapped":
+            for name in ("naive", kernel, "fused"):
+                call = calls[f"{name}-forward-backward"]
+                call()
+                print(f"| {layout} | {name} | {_peak_extra(call):.0f} MiB |")
+            continue
+        ms = _times(calls, options.rounds)
+        for part in ("forward", "forward-backward"):
+            base, op, fused, glue = (ms[f"{name}-{part}"] for name in ("naive", kernel, "fused", "glue"))
+            row = f"{base:.2f} | {op:.2f} | {base / op:.1f}x | {glue:.2f} | {fused:.2f} | {glue / fused:.1f}x"
+            print(f"| {layout} | {part} | {row} |", flush=True)
+        modules = ms["module-unfused-forward"], ms["module-fused-forward"]
+        print(f"# module forward: {modules[0]:.2f} ms unfused, {modules[1]:.2f} ms fused", flush=True)
+
+
+if __name__ == "__main__":
+    main()
