@@ -93,7 +93,7 @@ int64_t tasks(const Problem& p) {
 // ahead. Then the work goes head by head. Not worth it where few rows are read.
 std::optional<Tensor> copied_by_head(Problem& p, const Tensor& value) {
   const int64_t bytes = value.numel() * (value.scalar_type() == ScalarType::Double ? 8 : 4);
-  if (bytes <= (int64_t(8) << 20) || p.queries * p.levels * p.points < p.pixels) return std::nullopt;
+  if (bytes <= (int64_t(4) << 20) || p.queries * p.levels * p.points < p.pixels) return std::nullopt;
   Tensor copy = torch::stable::contiguous(torch::stable::transpose(value, 1, 2));
   p.value = copy.const_data_ptr();
   p.pixel_stride = p.channels, p.head_stride = p.pixels * p.channels, p.by_head = true;
