@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from filelock import FileLock  # torch depends on it
+from filelock import FileLock
 
 SOURCES = Path(__file__).with_name("csrc")
 ABI = "0x020a000000000000"
