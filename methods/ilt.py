@@ -11,6 +11,7 @@ from methods.deeplab import DeepLabMethod
 from methods.losses.distillation import knowledge_distillation
 from methods.losses.segmentation import cross_entropy
 from methods.method import Info
+from methods.recipe import kd_weight_at
 from protocols.loading import Batch
 from protocols.protocol import Protocol
 
@@ -39,12 +40,7 @@ class ILT(DeepLabMethod):
 
     @classmethod
     def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Hyperparameters:
-        if scale == "paper":
-            return cls.Hyperparameters()
-        # The loss is divided by the old channels, and 100 was chosen at 16 of them (VOC 15-1): the same
-        # pull for a channel. With the published 100 both fall as fine-tuning does on 100 classes.
-        channels = len(protocol.channels(0))
-        return cls.Hyperparameters(kd_weight=100.0 * channels / 16)
+        return cls.Hyperparameters(kd_weight=kd_weight_at(scale, protocol))
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
         # The paper's frozen encoder is the official code's `--freeze`, off by default.

@@ -30,9 +30,11 @@ def check_tensors(
     points: Tensor,
     weights: Tensor,
     reference: Tensor | None,
-    names: tuple[str, str] = ("sampling_locations", "attention_weights"),
 ) -> None:
     """Ranks, sizes, types and devices: nothing that reads a number. Raises TypeError, ValueError."""
+    names = ("sampling_locations", "attention_weights")
+    if reference is not None:
+        names = ("sampling_offsets", "attention_logits")
     floats = {"value": (value, 4), names[0]: (points, 6), names[1]: (weights, 5)}
     if reference is not None:
         floats["reference_points"] = (reference, 4)

@@ -56,7 +56,7 @@ def by_grid_sample(
     """
     images, _, heads, channels = value.shape
     queries = locations.shape[1]
-    out = value.new_zeros(images * heads, channels, queries, dtype=_accumulation(value))
+    out = value.new_zeros(images * heads, channels, queries, dtype=accumulation(value))
     if value.numel() and locations.numel():
         for planes, grid, share in _levels(value, shapes, starts, locations, weights):
             rows = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -75,7 +75,7 @@ def grid_sample_gradients(
     """The gradients of `by_grid_sample` in value, locations and weights, where autograd cannot record it."""
     images, _, heads, channels = value.shape
     queries = locations.shape[1]
-    wide = _accumulation(value)
+    wide = accumulation(value)
     of_value = torch.zeros_like(value, dtype=wide, memory_format=torch.contiguous_format)
     of_locations, of_weights = torch.zeros_like(locations, dtype=wide), torch.zeros_like(weights, dtype=wide)
     if not (value.numel() and locations.numel()):
@@ -96,7 +96,8 @@ def grid_sample_gradients(
     return of_value.to(value.dtype), of_locations, of_weights
 
 
-def _accumulation(value: Tensor) -> torch.dtype:
+def accumulation(value: Tensor) -> torch.dtype:
+    """The type of sums, locations and weights for values of a type."""
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
@@ -105,7 +106,7 @@ def _levels(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of each level the planes (N·M, D, H, W), the grid (N·M, Q, P, 2) and the weights (N·M, 1, Q, P)."""
     images, _, heads, channels = value.shape
-    wide = _accumulation(value)
+    wide = accumulation(value)
     finite = locations.isfinite().all(-1)
     # Far outside either way: beyond 2^31 pixels grid_sample's own integers overflow.
     grids = torch.where(finite.unsqueeze(-1), locations, 3.0).to(wide).clamp(-1e5, 1e5) * 2 - 1

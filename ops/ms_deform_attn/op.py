@@ -77,19 +77,6 @@ def ms_deform_attn_offsets(
 
 
 # ------------------------------------------------------------------------------------------------ kernels
-def _checked(
-    value: Tensor, shapes: Tensor, starts: Tensor, points: Tensor, weights: Tensor, reference: Tensor | None
-) -> None:
-    names = ("sampling_locations", "attention_weights")
-    if reference is not None:
-        names = ("sampling_offsets", "attention_logits")
-    check_tensors(value, shapes, starts, points, weights, reference, names)
-
-
-def _accumulation(value: Tensor) -> torch.dtype:
-    return torch.float64 if value.dtype == torch.float64 else torch.float32
-
-
 def _forward(
     value: Tensor,
     shapes: Tensor,
@@ -98,7 +85,7 @@ def _forward(
     weights: Tensor,
     reference: Tensor | None = None,
 ) -> Tensor:
-    _checked(value, shapes, starts, points, weights, reference)
+    check_tensors(value, shapes, starts, points, weights, reference)
     if value.device.type == "cpu":
         check_levels(shapes.tolist(), starts.tolist(), value.shape[1])
     name, _ = choose(value.device.type)
@@ -144,7 +131,7 @@ def _backward(
 def _prepared(
     value: Tensor, shapes: Tensor, starts: Tensor, points: Tensor, weights: Tensor, reference: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-    wide = _accumulation(value)
+    wide = naive.accumulation(value)
     return (
         value.contiguous(),
         shapes.long().contiguous(),
@@ -158,7 +145,7 @@ def _prepared(
 def _by_python(
     value: Tensor, shapes: Tensor, starts: Tensor, points: Tensor, weights: Tensor, reference: Tensor | None
 ) -> Tensor:
-    wide = _accumulation(value)
+    wide = naive.accumulation(value)
     points, weights = points.to(wide), weights.to(wide)
     if reference is not None:
         points = naive.locations_of(reference.to(wide), points, shapes)
@@ -176,7 +163,7 @@ def _backward_by_python(
     weights: Tensor,
     reference: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    wide = _accumulation(value)
+    wide = naive.accumulation(value)
     places, shares = points.to(wide), weights.to(wide)
     unit: Tensor | float = 1.0  # of a location, in the raw numbers
     if reference is not None:
@@ -205,7 +192,7 @@ def _fake_forward(
     weights: Tensor,
     reference: Tensor | None = None,
 ) -> Tensor:
-    _checked(value, shapes, starts, points, weights, reference)
+    check_tensors(value, shapes, starts, points, weights, reference)
     return value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])
 
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -114,23 +115,15 @@ inline F shuffle(F a, F b) {
 #endif
 }
 
-template <int... i>
-struct Sequence {};
-template <int n, int... i>
-struct MakeSequence : MakeSequence<n - 1, n - 1, i...> {};
-template <int... i>
-struct MakeSequence<0, i...> {
-  using Type = Sequence<i...>;
-};
-
 template <class Pick, class A, int... i>
-inline typename Lanes<A>::F shuffle_sequence(typename Lanes<A>::F a, typename Lanes<A>::F b, Sequence<i...>) {
+inline typename Lanes<A>::F shuffle_sequence(typename Lanes<A>::F a, typename Lanes<A>::F b,
+                                             std::integer_sequence<int, i...>) {
   return shuffle<Pick, typename Lanes<A>::F, typename Lanes<A>::I, i...>(a, b);
 }
 
 template <class Pick, class A>
 inline typename Lanes<A>::F pick(typename Lanes<A>::F a, typename Lanes<A>::F b) {
-  return shuffle_sequence<Pick, A>(a, b, typename MakeSequence<kWidth<A>>::Type{});
+  return shuffle_sequence<Pick, A>(a, b, std::make_integer_sequence<int, kWidth<A>>{});
 }
 
 // The first (or second) half of every block of `block` lanes, of a and of b, block by block in turn.

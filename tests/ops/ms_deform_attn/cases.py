@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ops.ms_deform_attn import ms_deform_attn, naive
+
 
 class Case(NamedTuple):
     value: Tensor
@@ -58,4 +60,12 @@ def make(
         torch.tensor(starts, dtype=torch.int64),
         ((pixel + 0.5) / size).to(dtype),
         torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype),
+    )
+
+
+def gradients(case: Case, grad: Tensor, by_naive: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+    leaf = case.leaves()
+    out = naive.by_grid_sample(*leaf.python) if by_naive else ms_deform_attn(*leaf)
+    return out.detach(), torch.autograd.grad(
+        out, (leaf.value, leaf.locations, leaf.weights), grad.to(out.dtype)
     )

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from ops.ms_deform_attn import MSDeformAttn, backend_info, ms_deform_attn, ms_deform_attn_offsets, naive
-from tests.ops.ms_deform_attn.cases import Case, make
+from ops.ms_deform_attn import MSDeformAttn, ms_deform_attn, ms_deform_attn_offsets, naive
+from tests.ops.ms_deform_attn.cases import Case, gradients, make
 
-ROOT = Path(__file__).resolve().parents[3]
 LEVELS = {
     1: [(6, 9)],
     2: [(4, 4), (7, 3)],
@@ -24,14 +19,6 @@ LEVELS = {
     5: [(2, 3)] * 5,
     17: [(3, 3)] * 17,
 }
-
-
-def gradients(case: Case, grad: Tensor, by_naive: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
-    leaf = case.leaves()
-    out = naive.by_grid_sample(*leaf.python) if by_naive else ms_deform_attn(*leaf)
-    return out.detach(), torch.autograd.grad(
-        out, (leaf.value, leaf.locations, leaf.weights), grad.to(out.dtype)
-    )
 
 
 def assert_agree(case: Case, atol: float, rtol: float) -> None:
@@ -322,170 +309,3 @@ def test_differentiating_twice_is_refused() -> None:
     (grad,) = torch.autograd.grad(ms_deform_attn(*case).sum(), case.value, create_graph=True)
     with pytest.raises(RuntimeError, match="can be differentiated once"):
         grad.sum().backward()
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_opcheck(fused: bool) -> None:
-    case = make(dtype=torch.float32, channels=4).leaves()
-    if fused:
-        reference = torch.rand(2, 11, 3, 2, requires_grad=True)
-        operator, inputs = torch.ops.contiseg.ms_deform_attn_offsets, (*case, reference)
-    else:
-        operator, inputs = torch.ops.contiseg.ms_deform_attn, tuple(case)
-    torch.library.opcheck(operator, inputs)
-
-
-def test_compile_without_graph_breaks() -> None:
-    def function(*inputs: Tensor) -> Tensor:
-        return ms_deform_attn(*inputs).sin()
-
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
-    for queries in (11, 13):
-        case = make(dtype=torch.float32, queries=queries).leaves()
-        out = compiled(*case)
-        torch.testing.assert_close(out, ms_deform_attn(*case).sin())
-        out.sum().backward()
-        assert case.locations.grad is not None
-
-
-def test_export_keeps_one_node() -> None:
-    module, case = MSDeformAttn(32, 3, 4, 2), make()
-    inputs = (torch.randn(1, 5, 32), torch.rand(1, 5, 3, 2), torch.randn(1, 48, 32), case.shapes, case.starts)
-    exported = torch.export.export(module, inputs)
-    assert sum("ms_deform_attn" in str(node.target) for node in exported.graph.nodes) == 1
-    torch.testing.assert_close(exported.module()(*inputs), module(*inputs))
-
-
-def test_flops_are_counted() -> None:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    case = make().leaves()
-    with FlopCounterMode(display=False) as counter:
-        ms_deform_attn(*case).sum().backward()
-    samples = case.weights.numel()
-    assert counter.get_total_flops() == samples * (256 + 512)  # 32 channels: README.md section 3
-
-
-def test_module_has_the_official_names_and_start() -> None:
-    module = MSDeformAttn(256, 3, 8, 4)
-    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    assert shapes == {
-        "sampling_offsets.weight": (192, 256), "sampling_offsets.bias": (192,),
-        "attention_weights.weight": (96, 256), "attention_weights.bias": (96,),
-        "value_proj.weight": (256, 256), "value_proj.bias": (256,),
-        "output_proj.weight": (256, 256), "output_proj.bias": (256,),
-    }  # fmt: skip
-    bias = module.sampling_offsets.bias.view(8, 3, 4, 2)
-    torch.testing.assert_close(bias[0, 1], torch.tensor([[1.0, 0], [2, 0], [3, 0], [4, 0]]))
-    torch.testing.assert_close(bias[3, 2, 1], torch.tensor([-2.0, 2.0]))  # 135 degrees, two pixels out
-    with pytest.raises(ValueError, match="multiple of n_heads"):
-        MSDeformAttn(30, n_heads=8)
-
-
-def test_module_fused_and_not_are_the_same_with_padding() -> None:
-    module, case = MSDeformAttn(32, 3, 4, 2), make()
-    torch.nn.init.normal_(module.sampling_offsets.weight, std=0.3)
-    torch.nn.init.normal_(module.attention_weights.weight, std=0.3)
-    padding = torch.rand(2, 48) < 0.3
-    inputs = (
-        torch.randn(2, 11, 32),
-        torch.rand(2, 11, 3, 2),
-        torch.randn(2, 48, 32),
-        case.shapes,
-        case.starts,
-        padding,
-    )
-    fused = module(*inputs)
-    module.fused = False
-    torch.testing.assert_close(fused, module(*inputs), atol=1e-5, rtol=1e-5)
-    inputs[2][padding] = math.pi  # padded pixels do not matter
-    torch.testing.assert_close(fused, module(*inputs), atol=1e-5, rtol=1e-5)
-
-
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True,
-        check=False, timeout=300,
-    )  # fmt: skip
-
-
-PRINT = """
-import torch
-from ops.ms_deform_attn import backend_info, ms_deform_attn
-from tests.ops.ms_deform_attn.cases import make
-case = make(dtype=torch.float32).leaves()
-out = ms_deform_attn(*case)
-out.backward(torch.ones_like(out))
-torch.save([out.detach(), case.value.grad, case.locations.grad, case.weights.grad], OUT)
-print(backend_info()["backend"])
-"""
-
-
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
-def test_instruction_sets_agree(isa: str, tmp_path: Path) -> None:
-    capability = torch.backends.cpu.get_cpu_capability()
-    if backend_info()["backend"] != "cpp":
-        pytest.skip("no C++ compiler")
-    runs = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}.get(
-        capability, ("baseline",)
-    )
-    if isa not in runs:
-        pytest.skip(f"this processor has no {isa}")
-    done = run(f"OUT = {str(tmp_path / 'out')!r}\n{PRINT}", MSDA_ISA=isa)
-    assert done.returncode == 0, done.stderr
-    found = torch.load(tmp_path / "out", weights_only=True)
-    expected, grads = gradients(make(dtype=torch.float32), torch.ones(2, 11, 96))
-    for a, b in zip(found, (expected, *grads), strict=True):
-        assert (a - b).abs().max() <= 2e-6 * b.abs().max()
-
-
-def test_python_backend_agrees(tmp_path: Path) -> None:
-    done = run(f"OUT = {str(tmp_path / 'out')!r}\n{PRINT}", MSDA_BACKEND="python")
-    assert done.stdout.strip() == "python" and not done.stderr
-    expected, grads = gradients(make(dtype=torch.float32), torch.ones(2, 11, 96))
-    for a, b in zip(torch.load(tmp_path / "out", weights_only=True), (expected, *grads), strict=True):
-        assert (a - b).abs().max() <= 2e-5 * b.abs().max()
-
-
-def test_stand_in_is_importable_under_the_official_name() -> None:
-    code = """
-import torch
-import MultiScaleDeformableAttention as MSDA
-from tests.ops.ms_deform_attn.cases import make
-from ops.ms_deform_attn import ms_deform_attn
-case = make().leaves()
-out = ms_deform_attn(*case)
-out.sum().backward()
-plain = [t.detach() for t in case]
-assert torch.equal(MSDA.ms_deform_attn_forward(*plain, 128), out)
-grads = MSDA.ms_deform_attn_backward(*plain, torch.ones_like(out), 128)
-assert all(torch.equal(a, b.grad) for a, b in zip(grads, (case.value, case.locations, case.weights)))
-"""
-    done = run(code, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "ops/ms_deform_attn/stand_in")]))
-    assert done.returncode == 0, done.stderr
-
-
-def test_calls_from_many_threads() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    cases = [make(dtype=torch.float32, seed=seed) for seed in range(8)]
-    expected = [ms_deform_attn(*case) for case in cases]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda case: ms_deform_attn(*case), cases))
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_gpu_agrees(dtype: torch.dtype) -> None:
-    case = make(dtype=torch.float32)
-    case = case._replace(value=case.value.to(dtype))
-    here, there = case.leaves(), Case(*(t.detach().cuda() for t in case)).leaves()
-    out, gpu = ms_deform_attn(*here), ms_deform_attn(*there)
-    step = max(torch.finfo(dtype).eps, 2e-6)
-    torch.testing.assert_close(gpu.cpu(), out, atol=4 * step, rtol=4 * step)
-    out.float().sum().backward()
-    gpu.float().sum().backward()
-    for name in ("value", "locations", "weights"):
-        expected, found = getattr(here, name).grad, getattr(there, name).grad.cpu()
-        assert (found - expected).abs().max() <= 4 * step * expected.abs().max()
