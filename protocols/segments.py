@@ -1,0 +1,31 @@
+"""Segments: what panoptic and instance protocols have instead of a class a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentMap:
+    """The segments of one image as they lie on disk; no two of them overlap."""
+
+    ids: npt.NDArray[np.int32]
+    """(H, W): n in 1..N where segment n lies, 0 where there is none (void)."""
+    labels: npt.NDArray[np.uint8]
+    """(N,) label id (1..K) of segment n at position n - 1."""
+    crowd: npt.NDArray[np.bool_]
+    """(N,) whether the segment is a group that nobody took apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """What a network is to find in one training image: a set of masks, each with its class."""
+
+    classes: Tensor
+    """int64 (N,) in 0..K-1: position among the classes, background not counted."""
+    masks: Tensor
+    """bool (N, H, W); a mask may be empty (its segment fell outside the crop)."""
