@@ -19,7 +19,7 @@ from benchmarks.memory import PeakMemory
 from benchmarks.store import FinishedStep, Store
 from benchmarks.training import Progress, StepTrainer
 from methods.method import Method, MethodClass
-from methods.recipe import Recipe
+from methods.recipe import PER_STEP, Recipe
 from methods.registry import source_of
 from protocols.datasets import Dataset
 from protocols.labels import test_lut, training_lut
@@ -100,7 +100,7 @@ class Run:
 
     def _depends_on(self, index: int, parent: str) -> dict[str, Any]:
         samples, recipe = self.samples[index], dataclasses.asdict(self.recipe)
-        schedule = {"epochs", "later_epochs", "iterations", "later_iterations", "lr", "later_lr"}
+        schedule = PER_STEP | {f"later_{name}" for name in PER_STEP}
         shared = index == 0 and bool(self.method.first_step)
         return {
             "version": STORE_VERSION,
@@ -172,7 +172,7 @@ def _train_step(
     method.begin_step(step, data)
     method.network.to(options.device)
     trainer = StepTrainer(
-        method, run.recipe, run.recipe.at_step(index).lr, run.iterations(index), options.device
+        method, run.recipe, run.recipe.at_step(index), run.iterations(index), options.device
     )
     checkpoint = store.checkpoint(key)
     if checkpoint is not None:

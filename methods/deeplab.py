@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from methods.deeplab_recipe import SCALES, DeepLabRecipe
 from methods.losses.features import fold_new_channels
 from methods.losses.segmentation import cross_entropy
 from methods.method import Method
@@ -16,7 +17,6 @@ from methods.networks.backbones import Backbone, check_backbone, load_backbone_w
 from methods.networks.deeplab import HeadConfig
 from methods.networks.norm import freeze_batch_norm
 from methods.networks.segmenter import DeepLabV3, SegmenterOutput, build_deeplab
-from methods.recipe import Recipe
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
 
@@ -28,6 +28,7 @@ class DeepLabMethod(Method):
     """
 
     first_step: ClassVar[str] = "deeplabv3 cross-entropy"
+    family = "deeplabv3"
     network_name = "DeepLabv3"
     keeps_teacher: ClassVar[bool] = False
     """Whether the network after the previous step is kept, frozen, as `self.teacher`."""
@@ -38,9 +39,15 @@ class DeepLabMethod(Method):
     teacher: DeepLabV3 | None = None
     num_old_channels: int = 0
 
-    def __init__(self, hyperparameters: Any, recipe: Recipe) -> None:
+    recipe: DeepLabRecipe
+
+    def __init__(self, hyperparameters: Any, recipe: DeepLabRecipe) -> None:
         super().__init__(hyperparameters, recipe)
         check_backbone(recipe.backbone)
+
+    @classmethod
+    def default_recipe(cls, protocol: Protocol, scale: str) -> DeepLabRecipe:
+        return SCALES[scale](protocol)
 
     def build(self, protocol: Protocol) -> None:
         recipe = self.recipe

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from methods.deeplab import DeepLabMethod
+from methods.deeplab_recipe import DeepLabRecipe
 from methods.losses.importance import (
     carry_gradients,
     fisher_average,
     min_max_normalised,
     quadratic_penalty,
 )
-from methods.recipe import Recipe
 from protocols.loading import Batch, StepData
 from protocols.protocol import Step
 
@@ -35,7 +35,7 @@ class ImportanceMethod(DeepLabMethod):
     accumulated: ClassVar[tuple[str, ...]]
     """The statistics that outlive a step; Ω is their sum, each normalised by itself."""
 
-    def __init__(self, hyperparameters: Any, recipe: Recipe) -> None:
+    def __init__(self, hyperparameters: Any, recipe: DeepLabRecipe) -> None:
         super().__init__(hyperparameters, recipe)
         self.statistics: dict[str, dict[str, Tensor]] = defaultdict(dict)
         """Of each kind one tensor a parameter, by its name. Replaced when they change, never written into."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.deeplab import DeepLabMethod
+from methods.deeplab_recipe import kd_weight_at
 from methods.losses.distillation import knowledge_distillation
 from methods.losses.segmentation import cross_entropy
 from methods.method import Info
-from methods.recipe import kd_weight_at
 from protocols.loading import Batch
 from protocols.protocol import Protocol
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.deeplab import DeepLabMethod
+from methods.deeplab_recipe import DeepLabRecipe
 from methods.losses.distillation import sigmoid_cross_entropy_with_old_targets, sigmoid_distillation
 from methods.losses.segmentation import binary_cross_entropy
 from methods.method import Info
-from methods.recipe import Recipe
 from protocols.loading import Batch
 from protocols.protocol import Protocol
 
@@ -40,14 +40,14 @@ class LwFMC(DeepLabMethod):
 
     hyperparameters: Hyperparameters
 
-    def __init__(self, hyperparameters: Hyperparameters, recipe: Recipe) -> None:
+    def __init__(self, hyperparameters: Hyperparameters, recipe: DeepLabRecipe) -> None:
         super().__init__(hyperparameters, recipe)
         known = ("added", "replaced", "replaced-but-background")
         if hyperparameters.old_targets not in known:
             raise ValueError(f"lwf-mc: old_targets {hyperparameters.old_targets!r} is none of {known}")
 
     @classmethod
-    def default_recipe(cls, protocol: Protocol, scale: str) -> Recipe:
+    def default_recipe(cls, protocol: Protocol, scale: str) -> DeepLabRecipe:
         recipe = super().default_recipe(protocol, scale)
         if scale == "paper":
             return recipe

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from methods.recipe import SCALES, Recipe
+from methods.predictions import InstancePrediction, PanopticPrediction
+from methods.recipe import Recipe
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
 from protocols.transforms import IMAGENET, PixelStatistics
@@ -69,11 +70,17 @@ class Method(ABC):
         "training_loss",
         "first_step_loss",
         "predict",
+        "predict_image",
         "end_step",
         "tensors",
         "restore",
         "parameter_groups",
     )
+    family: ClassVar[str] = ""
+    """The network that the methods of a family share, as in `finetune@mask2former`."""
+    tests_whole_images: ClassVar[bool] = False
+    """Whether test images go whole through `predict_image`, as Mask2Former's methods are published, and not
+    as centre crops through `predict`, as DeepLab's are."""
     network_name: ClassVar[str] = ""
     """What the tables call the network; empty: the class of `network`."""
 
@@ -100,9 +107,9 @@ class Method(ABC):
         return cls.Hyperparameters()
 
     @classmethod
+    @abstractmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> Recipe:
-        """Override where the method's published schedule differs from its family's."""
-        return SCALES[scale](protocol)
+        """The recipe at "paper" or "mini". Override where a published schedule differs from the family's."""
 
     @abstractmethod
     def build(self, protocol: Protocol) -> None:
@@ -116,9 +123,18 @@ class Method(ABC):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of one batch; their sum is minimised."""
 
-    @abstractmethod
     def predict(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) -> int64 (B, H, W), the channel index of each pixel's class."""
+        raise NotImplementedError(f"{self.key}: write `predict`, or set tests_whole_images")
+
+    def predict_image(
+        self, image: Tensor, size: tuple[int, int]
+    ) -> Tensor | PanopticPrediction | InstancePrediction:
+        """float32 (1, 3, h, w) -> what is on the photograph of `size` (H, W), in the words of the task.
+
+        Semantic: int64 (H, W), the channel index of each pixel's class.
+        """
+        raise NotImplementedError(f"{self.key}: write `predict_image`, or leave tests_whole_images out")
 
     def end_step(self, step: Step, data: StepData) -> None:  # noqa: B027  # most have nothing to do
         """Merge branches, collect statistics. Called after the last iteration of every step."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.deeplab import DeepLabMethod
+from methods.deeplab_recipe import DeepLabRecipe
 from methods.losses.distillation import unbiased_distillation
 from methods.losses.features import schedule
 from methods.losses.pooled_cube import pooled_cube_channel, pooled_cube_space
@@ -17,7 +18,6 @@ from methods.networks.deeplab import HeadConfig
 from methods.networks.parallel import as_merged, build_parallel_deeplab, merge_branches
 from methods.networks.resnet import RESNETS
 from methods.networks.segmenter import DeepLabV3, SegmenterOutput
-from methods.recipe import Recipe
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
 
@@ -69,7 +69,7 @@ class RCIL(DeepLabMethod):
 
     hyperparameters: Hyperparameters
 
-    def __init__(self, hyperparameters: Hyperparameters, recipe: Recipe) -> None:
+    def __init__(self, hyperparameters: Hyperparameters, recipe: DeepLabRecipe) -> None:
         super().__init__(hyperparameters, recipe)
         if recipe.backbone not in RESNETS:
             raise UnsuitableRecipe(
@@ -99,7 +99,7 @@ class RCIL(DeepLabMethod):
         return values
 
     @classmethod
-    def default_recipe(cls, protocol: Protocol, scale: str) -> Recipe:
+    def default_recipe(cls, protocol: Protocol, scale: str) -> DeepLabRecipe:
         recipe = super().default_recipe(protocol, scale)
         if scale != "paper":
             return recipe

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods.deeplab_recipe import DeepLabRecipe
 from methods.importance import ImportanceMethod
 from methods.losses.importance import riemannian_score
 from methods.method import Info
-from methods.recipe import Recipe
 from protocols.loading import StepData
 from protocols.protocol import Step
 
@@ -44,7 +44,7 @@ class RW(ImportanceMethod):
 
     hyperparameters: Hyperparameters
 
-    def __init__(self, hyperparameters: Any, recipe: Recipe) -> None:
+    def __init__(self, hyperparameters: Any, recipe: DeepLabRecipe) -> None:
         super().__init__(hyperparameters, recipe)
         if hyperparameters.iterations < 1:
             raise ValueError(f"rw: iterations = {hyperparameters.iterations} must be at least 1")

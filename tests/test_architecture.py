@@ -15,7 +15,17 @@ ALLOWED = {
     "methods": {"methods", "ops", "protocols"},
     "benchmarks": {"benchmarks", "methods", "protocols", "reports", "ops"},
 }
-SHARED_BY_METHODS = {"methods.method", "methods.recipe", "methods.deeplab", "methods.importance"}
+SHARED_BY_METHODS = {
+    "methods.method",
+    "methods.predictions",
+    "methods.recipe",
+    "methods.deeplab",
+    "methods.deeplab_recipe",
+    "methods.importance",
+    "methods.mask2former",
+    "methods.mask2former_recipe",
+    "methods.replay",
+}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -50,7 +50,7 @@ def test_iteration(benchmark: BenchmarkFixture, key: str) -> None:
     for step in protocol.steps[:2]:
         instance.begin_step(step, OneBatch())  # type: ignore[arg-type]
     instance.network.train()
-    trainer = StepTrainer(instance, recipe, recipe.later_lr, 1000, CPU)
+    trainer = StepTrainer(instance, recipe, recipe.at_step(1), 1000, CPU)
     labelled = batch(0)
     labelled.labels[:, 128:256, 128:256] = 16
     memory = PeakMemory(CPU)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from benchmarks.cli import main
 from benchmarks.training import StepTrainer
+from methods.deeplab_recipe import SCALES, DeepLabRecipe
 from methods.ewc import EWC
 from methods.finetune import FineTune
 from methods.importance import ImportanceMethod
 from methods.losses.importance import fisher_average
 from methods.method import MethodClass
 from methods.pi import PI
-from methods.recipe import SCALES, Recipe
 from methods.rw import RW
 from protocols.loading import Batch
 from protocols.names import parse
@@ -38,7 +38,7 @@ def later_batch(seed: int = 5) -> Batch:
     return Batch(batch.images, torch.where(new, batch.labels + 15, batch.labels))
 
 
-def in_second_step(method: MethodClass, recipe: Recipe = TINY, **settings: float) -> ImportanceMethod:
+def in_second_step(method: MethodClass, recipe: DeepLabRecipe = TINY, **settings: float) -> ImportanceMethod:
     """The method at the beginning of its second step, after a first one of twelve iterations."""
     instance = built(method, PROTOCOL, recipe, **settings)
     assert isinstance(instance, ImportanceMethod)
@@ -208,7 +208,7 @@ def test_a_huge_weight_holds_old_parameters(method: MethodClass) -> None:
     def drift(weight: float) -> float:
         recipe = dataclasses.replace(TINY, later_lr=0.01)
         instance = in_second_step(method, recipe, weight=weight)
-        trainer = StepTrainer(instance, recipe, recipe.later_lr, iterations=20, device=torch.device("cpu"))
+        trainer = StepTrainer(instance, recipe, recipe.at_step(1), iterations=20, device=torch.device("cpu"))
         instance.network.train()
         for seed in range(20):
             trainer.iterate(later_batch(seed))

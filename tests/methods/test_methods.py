@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.cli import main
+from methods.deeplab_recipe import SCALES, DeepLabRecipe
 from methods.finetune import FineTune
 from methods.method import Info, Method, MethodClass
 from methods.mib import MiB
-from methods.recipe import SCALES, Recipe
 from methods.registry import builtin_methods, find_methods
 from protocols.loading import Batch
 from protocols.names import known, parse
@@ -24,7 +24,7 @@ from reports.record import read
 from tests.benchmarks.tiny import write_tiny_protocol
 
 REPOSITORY = Path(__file__).parents[2]
-TINY = Recipe(
+TINY = DeepLabRecipe(
     backbone="resnet-mini",
     output_stride=4,
     head_hidden_channels=8,
@@ -45,7 +45,7 @@ class TwoBatches:
         return [batch_of(2, seed) for seed in range(2)]
 
 
-def built(method: MethodClass, protocol: Protocol, recipe: Recipe = TINY, **settings: float) -> Method:
+def built(method: MethodClass, protocol: Protocol, recipe: DeepLabRecipe = TINY, **settings: float) -> Method:
     torch.manual_seed(0)
     hyperparameters = dataclasses.replace(method.default_hyperparameters(protocol, "paper"), **settings)
     instance = method(hyperparameters, recipe)
