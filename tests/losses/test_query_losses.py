@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from methods.losses.focal import focal_class_cost, focal_classification, normalised_score
+from methods.losses.query_distillation import selection_consistency
+from tests.golden import wave
+
+
+def test_golden_focal_loss():
+    # SimCIS@28bc91e modeling/criterion.py@sigmoid_focal_loss, times the queries as in loss_labels
+    logits = wave((2, 5, 7), 0.7, 0.3, 3).requires_grad_()
+    classes = torch.tensor([[7, 0, 7, 3, 6], [1, 7, 7, 7, 2]])
+    loss = focal_classification(logits, classes, 4.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(11.068621798594, abs=1e-9)
+    assert logits.grad.norm().item() == pytest.approx(1.084616161004, abs=1e-9)
+
+
+def test_golden_class_cost():
+    # SimCIS@28bc91e modeling/matcher.py@HungarianMatcher.memory_efficient_forward, its class term
+    cost = focal_class_cost(wave((5, 7), 0.7, 0.3, 3), torch.tensor([0, 3, 3, 6]))
+    assert cost.sum().item() == pytest.approx(-8.223689158179, abs=1e-9)
+    assert (cost * wave((5, 4), 0.3, 0, 1)).sum().item() == pytest.approx(-1.212299143314, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "temperature, value, norm",
+    [(1.0, 10.716307245237, 1.139044468586), (4.0, 1.212153296660, 0.103108654873)],
+)
+def test_golden_selection_consistency(temperature, value, norm):
+    # SimCIS@28bc91e modeling/criterion.py@SetCriterion.loss_knowledge_distillation
+    logits = wave((2, 5, 7), 0.7, 0.3, 3).requires_grad_()
+    loss = selection_consistency(logits, wave((2, 5, 7), 1.1, -0.2, 3), temperature)
+    loss.backward()
+    assert loss.item() == pytest.approx(value, abs=1e-9)
+    assert logits.grad.norm().item() == pytest.approx(norm, abs=1e-9)
+
+
+def test_normalised_score_is_sharp():
+    logits = torch.tensor([[3.0, -3.0, -3.0], [3.0, 2.9, -3.0]])
+    scores = normalised_score(logits)
+    assert scores[0].item() == pytest.approx(1, abs=1e-5)
+    assert 0.5 < scores[1].item() < 0.55
