@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.run import Run
 from benchmarks.store import Store
 from benchmarks.training import Progress
-from reports.record import ClassCounts
+from reports.record import Counts, SemanticCounts
 
 
 class Display:
@@ -51,10 +52,12 @@ class Display:
         if progress.iteration % 10 == 0 or progress.iteration == self.step.total:
             self.step.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in progress.mean_losses().items()))
 
-    def finished(self, run: Run, index: int, counts: ClassCounts) -> None:
+    def finished(self, run: Run, index: int, counts: Counts) -> None:
         """Called after each step."""
-        miou, accuracy = 100 * float(np.nanmean(counts.iou())), 100 * counts.overall_accuracy()
-        self.say(f"{_label(run, index)}: mIoU {miou:.1f}, pixel accuracy {accuracy:.1f}")
+        text = f"{_label(run, index)}: {counts.metric} {100 * _mean(counts.quality()):.1f}"
+        if isinstance(counts, SemanticCounts):
+            text += f", pixel accuracy {100 * counts.overall_accuracy():.1f}"
+        self.say(text)
 
     def say(self, line: str) -> None:
         """A line above the bars."""
@@ -93,8 +96,13 @@ class RunDisplay:
     def iterated(self, index: int, progress: Progress) -> None:
         self.display.iterated(self.run, index, progress)
 
-    def finished(self, index: int, counts: ClassCounts) -> None:
+    def finished(self, index: int, counts: Counts) -> None:
         self.display.finished(self.run, index, counts)
+
+
+def _mean(quality: NDArray[np.float64]) -> float:
+    """Over the channels where it is defined; NaN where it nowhere is."""
+    return float(np.nanmean(quality)) if np.isfinite(quality).any() else float("nan")
 
 
 def _label(run: Run, index: int) -> str:

@@ -155,8 +155,15 @@ def protocol_card(run: Run) -> schema.ProtocolCard:
         background=protocol.background,
         class_names=protocol.class_names,
         steps=tuple(schema.ProtocolStep(classes=s.classes, domains=s.domains) for s in protocol.steps),
+        things=_things(run),
         notes=tuple(notes),
     )
+
+
+def _things(run: Run) -> tuple[int, ...]:
+    if run.asked.task != "panoptic":
+        return ()
+    return tuple(label for step in run.asked.steps for label in step.classes if label in run.dataset.things)
 
 
 def environment(device: torch.device) -> schema.Environment:
@@ -195,7 +202,7 @@ def _step_record(run: Run, index: int, step: FinishedStep) -> schema.StepRecord:
         test_images=len(run.samples[index].test),
         iterations=step.iterations,
         final_loss=step.final_loss,
-        counts=schema.ClassCounts(tuple(step.intersection), tuple(step.ground_truth), tuple(step.prediction)),
+        counts=step.counts,
         trained_by=step.trained_by,
         key=run.step_keys[index],
     )

@@ -26,7 +26,7 @@ from protocols.labels import test_lut, training_lut
 from protocols.loading import StepData, batches_per_epoch, derive_seed
 from protocols.protocol import Protocol
 from protocols.splits import StepSamples
-from reports.record import ClassCounts
+from reports.record import Counts
 
 STORE_VERSION = 1
 """Raise it when stored steps stop being what their keys say."""
@@ -55,7 +55,7 @@ class Watch(typing.Protocol):
     def iterated(self, index: int, progress: Progress) -> None:
         """After each iteration of the step `index`."""
 
-    def finished(self, index: int, counts: ClassCounts) -> None:
+    def finished(self, index: int, counts: Counts) -> None:
         """After the step `index` was trained and tested."""
 
 
@@ -185,20 +185,18 @@ def _train_step(
     )
     method.end_step(step, data)
     started = time.monotonic()
-    confusion = evaluate(method, data, len(run.protocol.channels(index)))
-    counts = ClassCounts.from_confusion(confusion.numpy())
+    measured = evaluate(method, data, len(run.protocol.channels(index)), run.protocol.background)
+    counts = measured.counts()
     outcome = FinishedStep(
         trained_by=run.label,
         iterations=trainer.iterations,
         final_loss=trainer.progress.mean_losses(),
-        intersection=list(counts.intersection),
-        ground_truth=list(counts.ground_truth),
-        prediction=list(counts.prediction),
+        counts=counts,
         train_seconds=trainer.progress.seconds,
         eval_seconds=time.monotonic() - started,
         peak_memory_mb=memory.megabytes(),
     )
-    store.save(key, method.tensors(), confusion, outcome)
+    store.save(key, method.tensors(), {"confusion": measured.pixels}, outcome)
     watch.finished(index, counts)
 
 

@@ -1,7 +1,7 @@
 """Finished steps on disk, addressed by the hash of everything they depend on.
 
     <store>/<key>/state.safetensors     what later steps need: `Method.tensors()`
-    <store>/<key>/confusion.safetensors the confusion matrix over the step's test images
+    <store>/<key>/measured.safetensors  what is finer than the counts of a record: the confusion matrix
     <store>/<key>/step.json             what was measured
     <store>/<key>.partial.safetensors   the last checkpoint of a step in training
 
@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reports.record import Counts, counts_from_json
+
 
 @dataclass(frozen=True)
 class FinishedStep:
@@ -32,9 +34,7 @@ class FinishedStep:
     iterations: int
     final_loss: dict[str, float]
     """Each named loss, mean over the last (at most 50) iterations."""
-    intersection: list[int]
-    ground_truth: list[int]
-    prediction: list[int]
+    counts: Counts
     train_seconds: float
     eval_seconds: float
     peak_memory_mb: float
@@ -58,7 +58,8 @@ class Store:
         return (self.folder / key / "step.json").is_file()
 
     def finished(self, key: str) -> FinishedStep:
-        return FinishedStep(**json.loads((self.folder / key / "step.json").read_text()))
+        step = json.loads((self.folder / key / "step.json").read_text())
+        return FinishedStep(**{**step, "counts": counts_from_json(step["counts"])})
 
     def tensors(self, key: str) -> dict[str, Tensor]:
         """Raises ValueError where the file is damaged."""
@@ -70,13 +71,16 @@ class Store:
                 f"{path}: damaged ({error}); delete the folder {path.parent} and rerun"
             ) from error
 
-    def save(self, key: str, tensors: dict[str, Tensor], confusion: Tensor, step: FinishedStep) -> None:
+    def save(
+        self, key: str, tensors: dict[str, Tensor], measured: dict[str, Tensor], step: FinishedStep
+    ) -> None:
         """Write a finished step and drop its checkpoint."""
         temporary = self.folder / f"{key}.tmp-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_file(_packed(tensors), temporary / "state.safetensors")
-        save_file({"confusion": confusion.contiguous()}, temporary / "confusion.safetensors")
+        if measured:
+            save_file(_packed(measured), temporary / "measured.safetensors")
         (temporary / "step.json").write_text(json.dumps(asdict(step)))
         if self.has(key):  # another runner was quicker: the same bits
             shutil.rmtree(temporary)

@@ -7,6 +7,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from reports.codec import FieldError
 
+TASKS = ("semantic", "panoptic", "instance")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolStep:
@@ -41,11 +43,16 @@ class ProtocolCard:
     background: bool
     class_names: tuple[str, ...]
     steps: tuple[ProtocolStep, ...]
+    things: tuple[int, ...] = ()
+    """Label ids of the countable classes, in a panoptic protocol; the others are stuff."""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise FieldError("task", f"found {self.task!r}, expected {', '.join(TASKS)}; correct it or rerun")
         if not self.steps:
             raise FieldError("steps", "[] is empty; a protocol has at least one step")
+        check_labels("things", self.things, len(self.class_names))
         for index, step in enumerate(self.steps):
             check_labels(f"steps[{index}].classes", step.classes, len(self.class_names))
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -26,9 +26,10 @@ class FieldError(ValueError):
 def decode(kind: Any, value: Any, field: str = "") -> Any:
     """Build `kind` from a plain JSON `value`; `field` is its dotted path, for messages.
 
-    `kind` is a dataclass, int, float, str, bool, `tuple[X, ...]`, `Mapping[str, X]`, `X | None` or Any (free
-    JSON, whose lists become tuples). A whole number is accepted where a float is asked for; true and false
-    are no numbers; NaN and infinities are refused.
+    `kind` is a dataclass, int, float, str, bool, Literal, `tuple[X, ...]`, `Mapping[str, X]`, `X | None`, a
+    union of dataclasses that a field of type Literal tells apart, or Any (free JSON, whose lists become
+    tuples). A whole number is accepted where a float is asked for; true and false are no numbers; NaN and
+    infinities are refused.
 
     Raises:
         FieldError: what is wrong, at which field, and the remedy.
@@ -37,7 +38,11 @@ def decode(kind: Any, value: Any, field: str = "") -> Any:
     if is_dataclass(kind):
         return _decode_object(kind, value, field)
     if origin is UnionType:
-        return None if value is None else decode(get_args(kind)[0], value, field)
+        return _decode_union(get_args(kind), value, field)
+    if origin is Literal:
+        words = get_args(kind)
+        _need(value in words, field, value, " or ".join(map(repr, words)))
+        return value
     if origin is tuple:
         return _decode_sequence(get_args(kind)[0], value, field)
     if origin is Mapping:
@@ -81,6 +86,27 @@ def _decode_object(kind: Any, value: Any, field: str) -> Any:
         return kind(**decoded)
     except FieldError as error:
         raise FieldError(_join(field, error.field), error.problem) from None
+
+
+def _decode_union(kinds: tuple[Any, ...], value: Any, field: str) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    kinds = tuple(kind for kind in kinds if kind is not NoneType)
+    if len(kinds) == 1:
+        return decode(kinds[0], value, field)
+    _need(isinstance(value, Mapping), field, value, "an object {...}")
+    tags = {word: (name, kind) for kind in kinds for name, word in _tags(kind)}
+    for word, (name, kind) in tags.items():
+        if value.get(name) == word:
+            return _decode_object(kind, value, field)
+    name = next(iter(tags.values()))[0]
+    _need(False, _join(field, name), value.get(name), " or ".join(map(repr, tags)))
+
+
+def _tags(kind: Any) -> list[tuple[str, str]]:
+    """The fields of a dataclass that can hold one word only, with that word."""
+    hints = {name: hint for name, (_, hint) in _fields(kind).items() if get_origin(hint) is Literal}
+    return [(name, get_args(hint)[0]) for name, hint in hints.items()]
 
 
 def _decode_sequence(inner: Any, value: Any, field: str) -> tuple[Any, ...]:

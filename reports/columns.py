@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from reports.record import ProtocolCard
+from reports.record import InstanceCounts, PanopticCounts, ProtocolCard, SemanticCounts
 
-METRICS = {"semantic": "mIoU"}
+METRICS = {
+    "semantic": SemanticCounts.metric,
+    "panoptic": PanopticCounts.metric,
+    "instance": InstanceCounts.metric,
+}
 """The metric of each task."""
 SPREAD = (
     "old",

@@ -74,7 +74,7 @@ def measure(record: Record) -> Measures:
 
 def iou_by_label(step: StepRecord) -> dict[int, float | None]:
     """IoU in per cent by label id, in channel order; None for a class without ground truth."""
-    values = 100 * step.counts.iou()
+    values = 100 * step.counts.quality()
     return {
         label: None if np.isnan(value) else float(value)
         for label, value in zip(step.channels, values, strict=True)

@@ -24,31 +24,36 @@ from reports.cards import (
     check_not_negative,
 )
 from reports.codec import FieldError, decode, dumps
-from reports.counts import ClassCounts
+from reports.counts import Counts, InstanceCounts, PanopticCounts, SemanticCounts
 from reports.files import write_text
 
 __all__ = [
     "FAILED",
     "FINISHED",
     "SCHEMA",
-    "ClassCounts",
     "Cost",
+    "Counts",
     "DataCard",
     "Environment",
+    "InstanceCounts",
     "MethodCard",
     "NetworkCard",
+    "PanopticCounts",
     "ProtocolCard",
     "ProtocolStep",
     "Record",
     "RulesCard",
+    "SemanticCounts",
     "StepCost",
     "StepRecord",
+    "counts_from_json",
     "read",
     "without_cost",
     "write",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version 1 knew semantic segmentation alone; `read` converts it, what it did not count is None."""
 FINISHED = "finished"
 FAILED = "failed"
 
@@ -64,7 +69,7 @@ class StepRecord:
     iterations: int
     final_loss: Mapping[str, float | None]
     """Each named loss at the end of training; null where it is not finite."""
-    counts: ClassCounts
+    counts: Counts
     trained_by: str
     """The run that trained this stored step, `finetune/seed-0`: another one where a step is shared."""
     key: str
@@ -72,12 +77,10 @@ class StepRecord:
 
     def __post_init__(self) -> None:
         check_not_negative(self, "train_images", "test_images", "iterations")
-        if len(self.counts.intersection) != len(self.channels):
-            problem = (
-                f"{len(self.counts.intersection)} counts, expected one a channel ({len(self.channels)}); "
-                "correct it or rerun the benchmark"
-            )
-            raise FieldError("counts.intersection", problem)
+        if self.counts.num_channels != len(self.channels):
+            wanted = f"expected one a channel ({len(self.channels)})"
+            problem = f"{self.counts.num_channels} entries, {wanted}; correct it or rerun the benchmark"
+            raise FieldError("counts", problem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,9 @@ class Record:
                     f"steps[{index}].index", f"{step.index}, expected {index}; list the steps in order"
                 )
             check_labels(f"steps[{index}].channels", step.channels, len(self.protocol.class_names))
+            if step.counts.task != self.protocol.task:
+                problem = f"{step.counts.task!r}, expected the protocol's ({self.protocol.task!r}); rerun it"
+                raise FieldError(f"steps[{index}].counts.task", problem)
         if self.cost is not None and len(self.cost.steps) != len(self.steps):
             problem = f"{len(self.cost.steps)} entries, expected one a step ({len(self.steps)}); rerun"
             raise FieldError("cost.steps", problem)
@@ -160,7 +166,7 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """Read and check one record.
+    """Read and check one record; one of schema 1 comes back as of schema 2.
 
     Raises:
         ValueError: one line with the file, the field's dotted path, its value and the remedy.
@@ -177,7 +183,7 @@ def read(path: Path) -> Record:
         ) from None
     try:
         _check_schema(value)
-        record: Record = decode(Record, value)
+        record: Record = decode(Record, _upgraded(value))
     except FieldError as error:
         raise ValueError(f"{path}: {error}") from None
     return record
@@ -198,6 +204,16 @@ def write(record: Record, path: Path) -> None:
     write_text(path, dumps(plain) + "\n")
 
 
+def counts_from_json(value: Any) -> Counts:
+    """The counts that `dataclasses.asdict` made plain, of whichever task.
+
+    Raises:
+        ValueError: what is wrong, at which field.
+    """
+    counts: Counts = decode(Counts, value, "counts")
+    return counts
+
+
 def without_cost(record: Record) -> Record:
     """The part that two identical runs share: all but times, memory and environment."""
     return replace(record, cost=None)
@@ -215,10 +231,23 @@ def _check_schema(value: Any) -> None:
         raise FieldError(
             "schema", f"{version} is newer than {SCHEMA}, the version read here; update ContiSeg"
         )
-    if version < SCHEMA:
-        raise FieldError(
-            "schema", f"{version} is older than {SCHEMA}, the version read here; rerun the benchmark"
-        )
+    if version < 1:
+        raise FieldError("schema", f"{version} is older than 1, the first version; rerun the benchmark")
+
+
+def _upgraded(value: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 as one of schema 2; whatever is wrong with it stays wrong."""
+    if value["schema"] == SCHEMA:
+        return value
+    steps = value.get("steps")
+    if isinstance(steps, list):
+        steps = [_with_task(step) if isinstance(step, dict) else step for step in steps]
+    return {**value, "schema": SCHEMA, "steps": steps}
+
+
+def _with_task(step: dict[str, Any]) -> dict[str, Any]:
+    counts = step.get("counts")
+    return {**step, "counts": {**counts, "task": "semantic"}} if isinstance(counts, dict) else step
 
 
 def _check_status(record: Record) -> None:

@@ -45,6 +45,7 @@ class Ade(Dataset):
     key: ClassVar[str] = "ade"
     title: ClassVar[str] = "ADE20K"
     official_sizes: ClassVar[dict[str, int]] = {"train": 20210, "val": 2000}
+    things: ClassVar[frozenset[int]] = frozenset(THING_IDS)
     class_names = CLASS_NAMES
 
     @classmethod

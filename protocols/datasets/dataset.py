@@ -39,6 +39,8 @@ class Dataset(ABC):
     title: ClassVar[str]
     official_sizes: ClassVar[dict[str, int]] = {}
     """Samples a split of the published data set."""
+    things: ClassVar[frozenset[int]] = frozenset()
+    """Label ids of the countable classes, where there are panoptic annotations; the others are stuff."""
     class_names: tuple[str, ...]
     id_offset: int = 0
     """Label id minus the id in the files: 1 where the files have no background and raw 0 is a class."""

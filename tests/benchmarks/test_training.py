@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evaluation import confusion_matrix
+from benchmarks.metrics.semantic import confusion_matrix
 from benchmarks.training import poly_lr
-from reports.record import ClassCounts
+from reports.record import SemanticCounts
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def test_confusion_matrix_gives_the_official_scores() -> None:
     predictions = torch.tensor([0, 1, 1, 1, 2, 2, 3, 0])
     confusion = confusion_matrix(labels, predictions, 4)
     assert confusion.sum() == 7
-    counts = ClassCounts.from_confusion(confusion.numpy())
-    iou = counts.iou()
+    counts = SemanticCounts.from_confusion(confusion.numpy(), background=True)
+    iou = counts.quality()
     np.testing.assert_allclose(iou[:3], [2 / (3 + 1e-6), 2 / (4 + 1e-6), 1 / (1 + 1e-6)], atol=1e-12)
     assert np.isnan(iou[3])
     assert np.nanmean(iou) == pytest.approx(0.722221773, abs=1e-9)

@@ -8,16 +8,19 @@ from dataclasses import replace
 import pytest
 
 from reports.record import (
-    ClassCounts,
     Cost,
+    Counts,
     DataCard,
     Environment,
+    InstanceCounts,
     MethodCard,
     NetworkCard,
+    PanopticCounts,
     ProtocolCard,
     ProtocolStep,
     Record,
     RulesCard,
+    SemanticCounts,
     StepCost,
     StepRecord,
 )
@@ -40,15 +43,38 @@ PROTOCOL = ProtocolCard(
 PROVENANCE = {"mib": "port of fcdl94/MiB@1a2b3c4"}
 
 
-def counts(iou: Sequence[int | None]) -> ClassCounts:
-    """Counts of 100000 pixels a channel with these IoU in per cent; None: no ground truth."""
+def counts(iou: Sequence[int | None], task: str) -> Counts:
+    """Counts of 100000 pixels or segments a channel with this IoU, PQ or AP in per cent; None: no truth.
+
+    Of the pixels that are missed a tenth is predicted as background; nothing is predicted on the background.
+    """
     truth = tuple(0 if value is None else 100_000 for value in iou)
     both = tuple(0 if value is None else value * 1000 for value in iou)
+    missed = tuple(total - same for total, same in zip(truth, both, strict=True))
+    if task == "panoptic":
+        return PanopticCounts(
+            true_positives=both,
+            false_positives=missed,
+            false_negatives=missed,
+            iou_sum=tuple(map(float, both)),
+        )
+    if task == "instance":
+        ap = tuple(None if value is None else value / 100 for value in iou)
+        ap50 = tuple(None if value is None else (value + 10) / 110 for value in iou)
+        return InstanceCounts(ap=ap, ap50=ap50, ap75=ap, instances=truth)
     predicted = tuple(7 if value is None else same for value, same in zip(iou, both, strict=True))
-    return ClassCounts(intersection=both, ground_truth=truth, prediction=predicted)
+    return SemanticCounts(
+        intersection=both,
+        ground_truth=truth,
+        prediction=predicted,
+        prediction_on_background=(predicted[0], *(0 for _ in iou[1:])),
+        unassigned=(both[0], *(pixels // 10 for pixels in missed[1:])),
+    )
 
 
-def step_record(index: int, channels: Sequence[int], iou: Sequence[int | None], run: str) -> StepRecord:
+def step_record(
+    index: int, channels: Sequence[int], iou: Sequence[int | None], run: str, task: str
+) -> StepRecord:
     return StepRecord(
         index=index,
         channels=tuple(channels),
@@ -56,7 +82,7 @@ def step_record(index: int, channels: Sequence[int], iou: Sequence[int | None], 
         test_images=20,
         iterations=5,
         final_loss={"cross_entropy": 0.25, "distillation": None},
-        counts=counts(iou),
+        counts=counts(iou, task),
         trained_by=run,
         key=f"{run}-{index}",
     )
@@ -69,12 +95,16 @@ def make_record(
     reason: str = "",
     protocol: ProtocolCard = PROTOCOL,
     channels: Sequence[Sequence[int]] = ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4)),
+    task: str = "semantic",
 ) -> Record:
-    """A record with the given IoU (per cent) of each channel after each step."""
+    """A record with the given IoU, PQ or AP (per cent) of each channel after each step."""
+    protocol = replace(protocol, task=task)
     if len(series) == 1 < len(protocol.steps):
         channels = channels[-1:]
     run = f"{name}/seed-{seed}"
-    steps = [step_record(index, channels[index][: len(iou)], iou, run) for index, iou in enumerate(series)]
+    steps = [
+        step_record(index, channels[index][: len(iou)], iou, run, task) for index, iou in enumerate(series)
+    ]
     key = name.partition("[")[0]
     return Record(
         status="failed" if reason else "finished",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reports.load import load_records
-from reports.record import ClassCounts, Record, StepRecord, read, without_cost, write
+from reports.record import PanopticCounts, Record, SemanticCounts, StepRecord, read, without_cost, write
 
 Make = Callable[..., Record]
 SERIES = [[90, 60, 50], [90, 50, 40, 30], [90, 40, 30, None, 20]]
@@ -59,9 +59,21 @@ def put(value: Any, path: str, new: Any) -> None:
 BROKEN = [
     ("methd", 1, "methd: unknown field with value 1; remove it, or did you mean 'method'?"),
     ("steps[1].foo", [1], "steps[1].foo: unknown field with value [1]; remove it"),
-    ("schema", 2, "schema: 2 is newer than 1, the version read here; update ContiSeg"),
-    ("schema", 0, "schema: 0 is older than 1, the version read here; rerun"),
-    ("schema", "1", "schema: found '1', expected the number 1"),
+    ("schema", 3, "schema: 3 is newer than 2, the version read here; update ContiSeg"),
+    ("schema", 0, "schema: 0 is older than 1, the first version; rerun"),
+    ("schema", "2", "schema: found '2', expected the number 2"),
+    ("protocol.task", "video", "protocol.task: found 'video', expected semantic, panoptic, instance"),
+    ("protocol.task", "panoptic", "steps[0].counts.task: 'semantic', expected the protocol's ('panoptic')"),
+    ("protocol.things", [7], "protocol.things[0]: 7 is no label id"),
+    (
+        "steps[0].counts.task",
+        "video",
+        "steps[0].counts.task: found 'video' (str), expected 'semantic' or 'pan",
+    ),
+    ("steps[0].counts.task", "panoptic", "steps[0].counts.ground_truth: unknown field"),
+    ("steps[0].counts", [], "steps[0].counts: found [] (list), expected an object {...}"),
+    ("steps[0].counts.unassigned", None, "steps[0].counts.unassigned: give it and prediction_on_background"),
+    ("steps[0].counts.unassigned[1]", 100001, "steps[0].counts.unassigned[1]: 100001 exceeds the 100000 of"),
     ("seed", "0", "seed: found '0' (str), expected a whole number; correct it or rerun"),
     ("seed", True, "seed: found True (bool), expected a whole number"),
     ("seed", -1, "seed: -1 is negative"),
@@ -81,9 +93,13 @@ BROKEN = [
     ("cost.steps", [], "cost.steps: 0 entries, expected one a step (3)"),
     ("steps[0].counts.prediction", [1, 2], "steps[0].counts.prediction: 2 counts, expected as many as"),
     ("steps[0].counts.ground_truth[1]", -5, "steps[0].counts.ground_truth[1]: -5 is negative"),
-    ("steps[0].counts.ground_truth[1]", 5, "steps[0].counts.intersection[1]: 60000 exceeds the 5 pixels"),
+    (
+        "steps[0].counts.ground_truth[1]",
+        5,
+        "steps[0].counts.intersection[1]: 60000 exceeds the 5 of ground_truth",
+    ),
     ("steps[0].counts.ground_truth[1]", 5.0, "steps[0].counts.ground_truth[1]: found 5.0 (float)"),
-    ("steps[0].channels", [0, 1], "steps[0].counts.intersection: 3 counts, expected one a channel (2)"),
+    ("steps[0].channels", [0, 1], "steps[0].counts: 3 entries, expected one a channel (2)"),
     ("steps[0].channels", [0, 1, 1], "steps[0].channels: a label id occurs twice"),
     ("steps[1].channels[2]", 17, "steps[1].channels[2]: 17 is no label id"),
     ("steps[1].index", 4, "steps[1].index: 4, expected 1"),
@@ -164,9 +180,65 @@ def test_write_into_a_file_as_folder(make: Make, tmp_path: Path) -> None:
 
 
 def test_counts_from_a_confusion_matrix() -> None:
-    counts = ClassCounts.from_confusion(np.array([[5, 1, 0], [2, 4, 0], [0, 0, 0]]))
-    assert counts == ClassCounts(intersection=(5, 4, 0), ground_truth=(6, 6, 0), prediction=(7, 5, 0))
-    np.testing.assert_allclose(counts.iou(), [5 / (8 + 1e-6), 4 / (7 + 1e-6), np.nan], rtol=1e-15)
+    confusion = np.array([[5, 1, 0], [2, 4, 0], [0, 0, 0]])
+    counts = SemanticCounts.from_confusion(confusion, background=True)
+    assert counts == SemanticCounts(
+        intersection=(5, 4, 0),
+        ground_truth=(6, 6, 0),
+        prediction=(7, 5, 0),
+        prediction_on_background=(5, 1, 0),
+        unassigned=(5, 2, 0),
+    )
+    np.testing.assert_allclose(counts.quality(), [5 / (8 + 1e-6), 4 / (7 + 1e-6), np.nan], rtol=1e-15)
+    bare = SemanticCounts.from_confusion(confusion, background=False)
+    assert (bare.prediction_on_background, bare.unassigned) == (None, None)
+    assert (bare.intersection, bare.labelled_iou()) == (counts.intersection, None)
+
+
+def test_counts_over_labelled_pixels_alone() -> None:
+    """As the evaluators of BalConpas and SimCIS: without row 0; the second also without column 0."""
+    confusion = np.array([[50, 10, 7, 3], [2, 30, 4, 0], [5, 1, 20, 2], [6, 0, 0, 0]])
+    counts = SemanticCounts.from_confusion(confusion, background=True)
+    labelled, assigned = counts.labelled_iou(), counts.labelled_iou(assigned_only=True)
+    assert labelled is not None and assigned is not None
+    np.testing.assert_allclose(labelled, [np.nan, 30 / 37, 20 / 32, 0], rtol=1e-6)
+    np.testing.assert_allclose(assigned, [np.nan, 30 / 35, 20 / 27, 0], rtol=1e-6)
+
+
+def test_qualities_of_panoptic_counts() -> None:
+    counts = PanopticCounts(
+        true_positives=(2, 0, 0, 1),
+        false_positives=(1, 0, 2, 0),
+        false_negatives=(1, 0, 0, 1),
+        iou_sum=(1.5, 0, 0, 1),
+    )
+    np.testing.assert_allclose(counts.quality(), [0.5, np.nan, 0, 2 / 3])
+    np.testing.assert_allclose(counts.segmentation_quality(), [0.75, np.nan, 0, 1])
+    np.testing.assert_allclose(counts.recognition_quality(), [2 / 3, np.nan, 0, 2 / 3])
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance"])
+def test_round_trip_of_the_other_tasks(make: Make, tmp_path: Path, task: str) -> None:
+    record = make(SERIES, task=task)
+    write(record, tmp_path / "seed-0.json")
+    assert read(tmp_path / "seed-0.json") == record
+
+
+def test_a_record_of_schema_1_is_converted(make: Make, tmp_path: Path) -> None:
+    """`schema-1.json` was written by the version before; what it did not count is None."""
+    old = read(Path(__file__).parent / "golden" / "schema-1.json")
+    counts = old.steps[0].counts
+    assert (old.schema, counts.task, old.protocol.things) == (2, "semantic", ())
+    assert isinstance(counts, SemanticCounts)
+    assert (counts.prediction_on_background, counts.unassigned) == (None, None)
+    new = make(SERIES)
+    assert old == replace(new, steps=tuple(map(without_background_counts, new.steps)))
+    write(old, tmp_path / "seed-0.json")
+    assert read(tmp_path / "seed-0.json") == old
+
+
+def without_background_counts(step: StepRecord) -> StepRecord:
+    return replace(step, counts=replace(step.counts, prediction_on_background=None, unassigned=None))
 
 
 def test_load_records_goes_on_after_a_broken_file(make: Make, tmp_path: Path) -> None:
