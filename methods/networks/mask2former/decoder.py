@@ -1,0 +1,132 @@
+"""The transformer decoder with masked attention, on learned queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.networks.mask2former.class_head import GrowingClassHead
+from methods.networks.mask2former.config import Mask2FormerConfig
+from methods.networks.mask2former.layers import MLP, CrossAttentionLayer, FFNLayer, SelfAttentionLayer
+from methods.networks.mask2former.pixel_decoder import Pixels
+from methods.networks.mask2former.position import sine_positions
+
+NUM_LEVELS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Mask2FormerOutput:
+    """What a forward pass gives: B images, Q queries, K classes, L = decoder layers + 1 predictions.
+
+    Prediction 0 is that of the queries before the first layer, L - 1 is the final one. A mask is the product
+    of its query's embedding and the pixels' features, and none is computed before it is asked for: the
+    losses need few of them, and those at few points.
+    """
+
+    layer_logits: Tensor
+    """(L, B, Q, K + 1) class logits of all predictions, ∅ last."""
+    mask_embeddings: Tensor
+    """(L, B, Q, D)."""
+    mask_features: Tensor
+    """(B, D, h, w) float32, at a quarter of the (padded) images' size."""
+    tokens: Tensor
+    """(L, B, Q, C): the queries before the first layer, and after each layer (`med_tokens` of BalConpas)."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, Q, K + 1) of the final prediction."""
+        return self.layer_logits[-1]
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(B, Q, h, w) mask logits of the final prediction."""
+        return self.masks_of(-1)
+
+    def masks_of(self, layer: int) -> Tensor:
+        """(B, Q, h, w) mask logits of one prediction."""
+        return mask_logits(self.mask_embeddings[layer], self.mask_features)
+
+
+def mask_logits(embeddings: Tensor, features: Tensor) -> Tensor:
+    """(B, Q, D) and (B, D, h, w) -> (B, Q, h, w)."""
+    return (embeddings @ features.flatten(2)).unflatten(2, features.shape[2:])
+
+
+class MaskedAttention:
+    """Where a query may look at each level: where its mask, resized to that level, is at least one half.
+
+    Resizing is linear, so the features are resized, once, instead of the masks of every layer.
+    Source: Mask2Former, MultiScaleMaskedTransformerDecoder.forward_prediction_heads.
+    """
+
+    @torch.no_grad()
+    def __init__(self, pixels: Pixels) -> None:
+        self.features = [
+            F.interpolate(pixels.mask_features, size=size, mode="bilinear", align_corners=False).flatten(2)
+            for size in pixels.sizes
+        ]
+
+    @torch.no_grad()
+    def allowed(self, embeddings: Tensor, level: int) -> Tensor:
+        """(B, Q, D) mask embeddings -> (B, Q, S) bool; a query that may look nowhere may look everywhere."""
+        inside = embeddings @ self.features[level] >= 0
+        return inside | ~inside.any(dim=-1, keepdim=True)
+
+
+class MaskedDecoder(nn.Module):
+    """`Pixels` -> `Mask2FormerOutput`. Parameters are named as in BalConpas.
+
+    Source: Mask2Former and BalConpas, modeling/transformer_decoder/mask2former_transformer_decoder.py
+    (post-norm, no dropout).
+    """
+
+    def __init__(self, config: Mask2FormerConfig, num_classes: int) -> None:
+        super().__init__()
+        width, heads, depth = config.hidden, config.num_heads, range(config.decoder_layers)
+        self.transformer_self_attention_layers = nn.ModuleList(
+            SelfAttentionLayer(width, heads) for _ in depth
+        )
+        self.transformer_cross_attention_layers = nn.ModuleList(
+            CrossAttentionLayer(width, heads) for _ in depth
+        )
+        self.transformer_ffn_layers = nn.ModuleList(FFNLayer(width, config.decoder_ffn) for _ in depth)
+        self.decoder_norm = nn.LayerNorm(width)
+        self.query_feat = nn.Embedding(config.num_queries, width)
+        self.query_embed = nn.Embedding(config.num_queries, width)
+        self.level_embed = nn.Embedding(NUM_LEVELS, width)
+        self.class_embeds = GrowingClassHead(width, num_classes)
+        self.mask_embed = MLP(width, width, width, config.mask_dim)
+
+    def forward(self, pixels: Pixels) -> Mask2FormerOutput:
+        images, device = len(pixels.mask_features), pixels.mask_features.device
+        attention = MaskedAttention(pixels)
+        values = [x + self.level_embed.weight[level] for level, x in enumerate(pixels.levels)]
+        keys = [
+            x + sine_positions(*size, x.shape[2], device)
+            for x, size in zip(values, pixels.sizes, strict=True)
+        ]
+        positions = self.query_embed.weight.expand(images, -1, -1)
+        x = self.query_feat.weight.expand(images, -1, -1)
+        tokens, normed = [x], [self.decoder_norm(x)]
+        embeddings = [self.mask_embed(normed[0])]
+        layers = zip(
+            self.transformer_cross_attention_layers,
+            self.transformer_self_attention_layers,
+            self.transformer_ffn_layers,
+            strict=True,
+        )
+        for index, (attend, exchange, feed_forward) in enumerate(layers):
+            level = index % NUM_LEVELS
+            allowed = attention.allowed(embeddings[-1], level)
+            x = attend(x, positions, keys[level], values[level], allowed)
+            x = feed_forward(exchange(x, positions))
+            tokens.append(x)
+            normed.append(self.decoder_norm(x))
+            embeddings.append(self.mask_embed(normed[-1]))
+        logits = cast(Tensor, self.class_embeds(torch.stack(normed)))
+        return Mask2FormerOutput(logits, torch.stack(embeddings), pixels.mask_features, torch.stack(tokens))

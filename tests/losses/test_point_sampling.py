@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from methods.losses.point_sampling import point_sample, sample_binary, uncertain_points
+
+
+def test_points_outside_and_on_pixels():
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    points = torch.tensor([[[0.5 / 3, 0.25], [2.5 / 3, 0.75], [0.0, 0.0], [2.0, 0.5]]])
+    assert point_sample(image + 1, points).flatten().tolist() == pytest.approx([1, 6, 0.25, 0])
+
+
+def test_bool_masks_are_sampled_as_floats_are():
+    torch.manual_seed(0)
+    masks = torch.rand(5, 13, 17) > 0.5
+    points = torch.rand(4, 200, 2) * 1.2 - 0.1
+    rows = torch.tensor([4, 0, 0, 2])
+    expected = point_sample(masks[rows, None].float(), points)[:, 0]
+    torch.testing.assert_close(sample_binary(masks, points, rows), expected, atol=2e-6, rtol=0)
+    expected = point_sample(masks[None].float(), points[:1])[0]
+    torch.testing.assert_close(sample_binary(masks, points[0]), expected, atol=2e-6, rtol=0)
+
+
+def test_uncertain_points_lie_where_logits_are_small():
+    torch.manual_seed(0)
+    columns = torch.linspace(-8, 8, 64).expand(2, 64, 64)
+    points = uncertain_points(columns, 100)
+    assert points.shape == (2, 100, 2)
+    values = point_sample(columns[:, None], points)[:, 0].abs()
+    assert values[:, :75].max() < 3 < values[:, 75:].max()
+
+
+def test_what_is_drawn():
+    sizes = []
+
+    def draw(*size, device=None):
+        sizes.append(size)
+        return torch.rand(*size)
+
+    uncertain_points(torch.randn(3, 4, 4), 8, draw=draw)
+    assert sizes == [(3, 24, 2), (3, 2, 2)]

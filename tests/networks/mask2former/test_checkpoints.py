@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from methods.networks.mask2former import PAPER, Mask2Former, Mask2FormerConfig
+from methods.networks.mask2former.checkpoints import adapt_official_state, load_official_state
+
+NORM = ("weight", "bias", "running_mean", "running_var")
+LINEAR = ("weight", "bias")
+ATTENTION = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+DEFORMABLE = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+STAGES = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+
+def official_keys(backbone: str, heads: list[str], trained_norm: bool = False) -> set[str]:
+    """Keys of official checkpoints without those of the criterion; counted on BalConpas 3b76142."""
+    norm = (*NORM, "num_batches_tracked") if trained_norm else NORM
+    convs = ["stem.conv1"]
+    for stage, blocks in enumerate(STAGES[backbone], start=2):
+        convs += [f"res{stage}.{b}.conv{c}" for b in range(blocks) for c in (1, 2, 3)]
+        convs.append(f"res{stage}.0.shortcut")
+    keys = [f"backbone.{conv}.{n}" for conv in convs for n in ("weight", *(f"norm.{n}" for n in norm))]
+    pixel = [f"input_proj.{level}.{part}" for level in range(3) for part in (0, 1)]
+    pixel += [
+        f"transformer.encoder.layers.{layer}.{part}"
+        for layer in range(6)
+        for part in ("norm1", "norm2", "linear1", "linear2", *(f"self_attn.{part}" for part in DEFORMABLE))
+    ]
+    pixel += ["adapter_1.norm", "layer_1.norm", "mask_features"]
+    pixel = [f"{part}.{n}" for part in pixel for n in LINEAR]
+    pixel += ["transformer.level_embed", "adapter_1.weight", "layer_1.weight"]
+    keys += [f"sem_seg_head.pixel_decoder.{key}" for key in pixel]
+    predictor = [f"{name}.weight" for name in ("query_feat", "query_embed", "level_embed")]
+    for layer in range(9):
+        for kind, part in (("cross_attention", "multihead_attn"), ("self_attention", "self_attn")):
+            predictor += [f"transformer_{kind}_layers.{layer}.{part}.{n}" for n in ATTENTION]
+            predictor += [f"transformer_{kind}_layers.{layer}.norm.{n}" for n in LINEAR]
+        predictor += [
+            f"transformer_ffn_layers.{layer}.{part}.{n}"
+            for part in ("linear1", "linear2", "norm")
+            for n in LINEAR
+        ]
+    predictor += [f"{part}.{n}" for part in ("decoder_norm", *heads) for n in LINEAR]
+    predictor += [f"mask_embed.layers.{layer}.{n}" for layer in range(3) for n in LINEAR]
+    return set(keys + [f"sem_seg_head.predictor.{key}" for key in predictor])
+
+
+@pytest.mark.parametrize(
+    "backbone, trained_norm, heads, number",
+    [
+        ("resnet50", False, ["class_embeds.0"], 557),
+        ("resnet50", False, ["class_embeds.0", "class_embeds.1", "class_embeds.2"], 561),
+        ("resnet101", True, ["class_embeds.0"], 916),
+        ("resnet50", False, ["class_embed"], 557),
+    ],
+)
+def test_every_official_key_has_its_place(backbone, trained_norm, heads, number):
+    keys = official_keys(backbone, heads, trained_norm)
+    assert len(keys) == number
+    with torch.device("meta"):
+        network = Mask2Former(Mask2FormerConfig(backbone=backbone, train_backbone_norm=trained_norm), 100)
+        for _ in heads[1:]:
+            network.grow(10)
+    buffers = {"criterion.empty_weight", "criterion.memory_empty_weight"}
+    renamed = adapt_official_state({key: torch.zeros(()) for key in keys | buffers})
+    assert renamed.keys() == network.state_dict().keys()
+
+
+def test_official_shapes():
+    with torch.device("meta"):
+        network = Mask2Former(PAPER, 100)
+    network.grow(10)
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    attention = "pixel_decoder.transformer.encoder.layers.5.self_attn"
+    assert shapes["backbone.conv1.weight"] == (64, 3, 7, 7)
+    assert shapes["pixel_decoder.input_proj.0.0.weight"] == (256, 2048, 1, 1)
+    assert shapes["pixel_decoder.input_proj.2.0.weight"] == (256, 512, 1, 1)
+    assert shapes[f"{attention}.sampling_offsets.weight"] == (192, 256)
+    assert shapes[f"{attention}.attention_weights.weight"] == (96, 256)
+    assert shapes["predictor.transformer_ffn_layers.8.linear1.weight"] == (2048, 256)
+    assert shapes["predictor.class_embeds.0.weight"] == (101, 256)
+    assert shapes["predictor.class_embeds.1.weight"] == (10, 256)
+
+
+def test_loading_is_strict():
+    config = Mask2FormerConfig(backbone="mini", hidden=32, num_queries=4, decoder_layers=1, encoder_layers=1)
+    network = Mask2Former(config, 3)
+    state = dict(network.state_dict())
+    load_official_state(network, state, "here.pth")
+    del state["predictor.query_feat.weight"]
+    with pytest.raises(ValueError, match=r"here.pth.*missing 1: predictor.query_feat.weight"):
+        load_official_state(network, state, "here.pth")
