@@ -51,12 +51,19 @@ def _area(top_left: Tensor, bottom_right: Tensor) -> Tensor:
     return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
 
 
-def box_losses(boxes: Tensor, targets: Tensor, num_targets: float) -> dict[str, Tensor]:
-    """L1 and generalised-IoU loss of matched pairs: boxes and targets (N, 4), sums over `num_targets`.
+def box_losses(boxes: Tensor, targets: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+    """L1 and generalised-IoU loss of M matched pairs of L predictions, summed and divided: two (L,).
 
-    Source: SimCIS modeling/criterion.py@SetCriterion.loss_bboxes_panoptic.
+    boxes and targets (L, M, 4). Source: SimCIS modeling/criterion.py@SetCriterion.loss_bboxes_panoptic.
     """
-    return {
-        "bbox": (boxes - targets).abs().sum() / num_targets,
-        "giou": (1 - generalized_iou(boxes, targets)).sum() / num_targets,
-    }
+    distances = (boxes - targets).abs().sum((1, 2))
+    return distances / divisor, (1 - generalized_iou(boxes, targets)).sum(1) / divisor
+
+
+def box_costs(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """L1 distance and negative generalised IoU of every pair, each (..., Q, N).
+
+    boxes (..., Q, 4), targets (N, 4). Source: SimCIS modeling/matcher.py.
+    """
+    pairs = boxes[..., None, :]
+    return (pairs - targets).abs().sum(-1), -generalized_iou(pairs, targets)

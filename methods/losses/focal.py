@@ -10,24 +10,24 @@ from torch import Tensor
 ALPHA, GAMMA = 0.25, 2.0
 
 
-def focal_classification(logits: Tensor, classes: Tensor, num_targets: float) -> Tensor:
-    """Focal loss summed over images, queries and classes, over `num_targets`: a scalar.
+def focal_classification(logits: Tensor, classes: Tensor, divisor: float) -> Tensor:
+    """(L,) focal losses of L predictions, summed over images, queries and classes, and divided.
 
-    logits (B, Q, K); classes int64 (B, Q), K where a query has no object, so that its target is all zeros.
-    Source: SimCIS modeling/criterion.py@SetCriterion.loss_labels, α 0.25, γ 2 (Lin et al., ICCV 2017).
+    logits (L, B, Q, K); classes int64 (L, B, Q), K where a query has no object, so that its target is all
+    zeros. Source: SimCIS modeling/criterion.py@SetCriterion.loss_labels, α 0.25, γ 2.
     """
     targets = F.one_hot(classes, logits.shape[-1] + 1)[..., :-1].to(logits)
-    loss: Tensor = torchvision.ops.sigmoid_focal_loss(logits, targets, ALPHA, GAMMA, reduction="sum")
-    return loss / num_targets
+    losses: Tensor = torchvision.ops.sigmoid_focal_loss(logits, targets, ALPHA, GAMMA)
+    return losses.sum((1, 2, 3)) / divisor
 
 
 def focal_class_cost(logits: Tensor, classes: Tensor) -> Tensor:
-    """What it costs to match each query with each target: logits (Q, K), classes int64 (N,) -> (Q, N).
+    """(..., Q, K) logits and int64 (N,) classes -> (..., Q, N), what it costs to match each pair.
 
-    The loss of the class as a positive less its loss as a negative, without the constant parts.
+    The loss of the class as a positive less its loss as a negative.
     Source: SimCIS modeling/matcher.py@HungarianMatcher.memory_efficient_forward.
     """
-    probabilities = logits[:, classes].sigmoid()
+    probabilities = logits[..., classes].sigmoid()
     positive = ALPHA * (1 - probabilities) ** GAMMA * -(probabilities + 1e-8).log()
     negative = (1 - ALPHA) * probabilities**GAMMA * -(1 - probabilities + 1e-8).log()
     return positive - negative

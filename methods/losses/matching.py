@@ -5,7 +5,7 @@ L predictions (one a decoder layer, say), B images, Q queries, N_b targets of im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -104,11 +104,14 @@ def match(
     num_points: int = 12544,
     weights: tuple[float, float, float] = (2.0, 5.0, 5.0),
     draw: Draw = torch.rand,
+    cost_of_class: Callable[[Tensor, Tensor], Tensor] = class_cost,
+    further_costs: Sequence[Tensor] = (),
 ) -> Matching:
     """The matching of Mask2Former: `weights` of class, mask and dice costs.
 
     logits (L, B, Q, K + 1), embeddings (L, B, Q, D), features (B, D, h, w); the masks of all targets have
     one size. Draws once: (B, L, num_points, 2). Source: Mask2Former, modeling/matcher.py.
+    `cost_of_class` stands in for `class_cost`; `further_costs`, for each image (L, Q, N_b), are added.
     """
     of_class, of_mask, of_dice = weights
     layers, images = logits.shape[:2]
@@ -116,6 +119,8 @@ def match(
     costs = []
     for image, target in enumerate(targets):
         masks, dice = point_costs(embeddings[:, image], features[image], target.masks, points[image])
-        classes = class_cost(logits[:, image].float(), target.classes)
+        classes = cost_of_class(logits[:, image].float(), target.classes)
         costs.append(of_mask * masks + of_class * classes + of_dice * dice)
+    if further_costs:
+        costs = [cost + further for cost, further in zip(costs, further_costs, strict=True)]
     return assign(costs)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from methods.losses.boxes import box_losses, boxes_of_masks, corners, generalized_iou
+from methods.losses.boxes import box_costs, box_losses, boxes_of_masks, corners, generalized_iou
 from tests.golden import wave
 
 
@@ -15,19 +15,22 @@ def pairs():
 def test_golden_losses():
     # SimCIS@28bc91e modeling/criterion.py@SetCriterion.loss_bboxes_panoptic
     boxes, targets = pairs()
-    losses = box_losses(boxes.requires_grad_(), targets, 3.0)
-    sum(losses.values()).backward()
-    assert losses["bbox"].item() == pytest.approx(2.000006234527, abs=1e-9)
-    assert losses["giou"].item() == pytest.approx(2.045808184678, abs=1e-9)
+    boxes.requires_grad_()
+    distance, overlap = box_losses(torch.stack([boxes, boxes]), torch.stack([targets, targets]), 3.0)
+    (distance + overlap)[1].backward()
+    assert distance.tolist() == pytest.approx([2.000006234527] * 2, abs=1e-9)
+    assert overlap.tolist() == pytest.approx([2.045808184678] * 2, abs=1e-9)
     assert boxes.grad.norm().item() == pytest.approx(2.809708974360, abs=1e-9)
 
 
 def test_golden_pairwise_generalised_iou():
     # SimCIS@28bc91e utils/box_ops.py@generalized_box_iou
     boxes, targets = pairs()
-    pairwise = generalized_iou(boxes[:, None], targets)
+    distances, costs = box_costs(boxes, targets)
+    pairwise = -costs
     assert pairwise.sum().item() == pytest.approx(-0.699749289898, abs=1e-9)
     assert (pairwise * wave((6, 6), 0.3, 0, 1)).sum().item() == pytest.approx(-0.414192105015, abs=1e-9)
+    torch.testing.assert_close(distances, torch.cdist(boxes, targets, p=1))
 
 
 def test_golden_boxes_of_masks():

@@ -10,9 +10,9 @@ def test_golden_focal_loss():
     # SimCIS@28bc91e modeling/criterion.py@sigmoid_focal_loss, times the queries as in loss_labels
     logits = wave((2, 5, 7), 0.7, 0.3, 3).requires_grad_()
     classes = torch.tensor([[7, 0, 7, 3, 6], [1, 7, 7, 7, 2]])
-    loss = focal_classification(logits, classes, 4.0)
-    loss.backward()
-    assert loss.item() == pytest.approx(11.068621798594, abs=1e-9)
+    losses = focal_classification(torch.stack([logits, -logits]), torch.stack([classes, classes]), 4.0)
+    losses[0].backward()
+    assert losses[0].item() == pytest.approx(11.068621798594, abs=1e-9)
     assert logits.grad.norm().item() == pytest.approx(1.084616161004, abs=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Official checkpoints of Mask2Former and BalConpas: their parameter names -> ours."""
+"""Official checkpoints of Mask2Former, BalConpas and SimCIS: their parameter names -> ours."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ _RULES = [
     (r"backbone\.res(\d)\.(\d+)\.shortcut\.", r"backbone.layer\1.\2.downsample.0."),
     (r"backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.", r"backbone.layer\1.\2.bn\3."),
     (r"backbone\.res(\d)\.(\d+)\.", r"backbone.layer\1.\2."),
-    (r"sem_seg_head\.predictor\.class_embed\.", r"predictor.class_embeds.0."),
+    (r"sem_seg_head\.predictor\._bbox_embed\.", r"predictor.bbox_embed."),
     (r"sem_seg_head\.", r""),
 ]
+#: Weights of the criterion; SimCIS's one box head again, once for each layer.
+_NOT_OURS = re.compile(r"criterion\.|sem_seg_head\.predictor\.bbox_embed\.")
 _STAGES = {f"layer{n + 1}.": f"layer{n}." for n in range(1, 5)}  # detectron2 counts the stages from 2
 
 
@@ -34,11 +36,15 @@ def ours(key: str) -> str:
 
 def adapt_official_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameters of an official checkpoint, without the weights of its criterion, by our names."""
-    return {ours(key): value for key, value in state.items() if not key.startswith("criterion.")}
+    renamed = {ours(key): value for key, value in state.items() if not _NOT_OURS.match(key)}
+    if "predictor.enc_output.weight" in renamed:
+        return renamed  # SimCIS, whose class head does not grow
+    return {k.replace(".class_embed.", ".class_embeds.0."): value for k, value in renamed.items()}
 
 
 def load_official_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Loads the `model` of a checkpoint of Mask2Former or BalConpas into a `Mask2Former` grown alike.
+    """Loads the `model` of a checkpoint of Mask2Former or BalConpas into a `Mask2Former` grown alike, or of
+    one of SimCIS into a `SimCISNetwork`.
 
     Strict: raises ValueError, naming `source`, for keys or shapes that differ.
     """

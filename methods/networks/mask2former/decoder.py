@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -57,19 +58,27 @@ def mask_logits(embeddings: Tensor, features: Tensor) -> Tensor:
     return (embeddings @ features.flatten(2)).unflatten(2, features.shape[2:])
 
 
-class MaskedAttention:
-    """Where a query may look at each level: where its mask, resized to that level, is at least one half.
+class Memory:
+    """What queries look at, level by level, and where they may: where their mask, resized to that level, is
+    at least one half.
 
     Resizing is linear, so the features are resized, once, instead of the masks of every layer.
     Source: Mask2Former, MultiScaleMaskedTransformerDecoder.forward_prediction_heads.
     """
 
-    @torch.no_grad()
-    def __init__(self, pixels: Pixels) -> None:
-        self.features = [
-            F.interpolate(pixels.mask_features, size=size, mode="bilinear", align_corners=False).flatten(2)
-            for size in pixels.sizes
+    def __init__(self, pixels: Pixels, level_embed: Tensor) -> None:
+        """`level_embed` (levels, C) is added to all places of a level."""
+        self.values = [x + level for x, level in zip(pixels.levels, level_embed, strict=True)]
+        """(B, S_l, C) of each level."""
+        self.keys = [
+            x + sine_positions(*size, x.shape[2], x.device)
+            for x, size in zip(self.values, pixels.sizes, strict=True)
         ]
+        with torch.no_grad():
+            self.features = [
+                F.interpolate(pixels.mask_features, size, mode="bilinear", align_corners=False).flatten(2)
+                for size in pixels.sizes
+            ]
 
     @torch.no_grad()
     def allowed(self, embeddings: Tensor, level: int) -> Tensor:
@@ -78,14 +87,10 @@ class MaskedAttention:
         return inside | ~inside.any(dim=-1, keepdim=True)
 
 
-class MaskedDecoder(nn.Module):
-    """`Pixels` -> `Mask2FormerOutput`. Parameters are named as in BalConpas.
+class MaskedLayers(nn.Module):
+    """The parameters that the decoders of the family share, by their official names."""
 
-    Source: Mask2Former and BalConpas, modeling/transformer_decoder/mask2former_transformer_decoder.py
-    (post-norm, no dropout).
-    """
-
-    def __init__(self, config: Mask2FormerConfig, num_classes: int) -> None:
+    def __init__(self, config: Mask2FormerConfig) -> None:
         super().__init__()
         width, heads, depth = config.hidden, config.num_heads, range(config.decoder_layers)
         self.transformer_self_attention_layers = nn.ModuleList(
@@ -96,34 +101,44 @@ class MaskedDecoder(nn.Module):
         )
         self.transformer_ffn_layers = nn.ModuleList(FFNLayer(width, config.decoder_ffn) for _ in depth)
         self.decoder_norm = nn.LayerNorm(width)
-        self.query_feat = nn.Embedding(config.num_queries, width)
-        self.query_embed = nn.Embedding(config.num_queries, width)
         self.level_embed = nn.Embedding(NUM_LEVELS, width)
-        self.class_embeds = GrowingClassHead(width, num_classes)
         self.mask_embed = MLP(width, width, width, config.mask_dim)
 
+    def layers(self) -> Iterator[tuple[int, nn.Module, nn.Module, nn.Module]]:
+        """Of each layer: the level it looks at, its self- and cross-attention, its feed-forward network."""
+        parts = zip(
+            self.transformer_self_attention_layers,
+            self.transformer_cross_attention_layers,
+            self.transformer_ffn_layers,
+            strict=True,
+        )
+        for index, modules in enumerate(parts):
+            yield index % NUM_LEVELS, *modules
+
+
+class MaskedDecoder(MaskedLayers):
+    """`Pixels` -> `Mask2FormerOutput`. Parameters are named as in BalConpas.
+
+    Source: Mask2Former and BalConpas, modeling/transformer_decoder/mask2former_transformer_decoder.py
+    (post-norm, no dropout).
+    """
+
+    def __init__(self, config: Mask2FormerConfig, num_classes: int) -> None:
+        super().__init__(config)
+        self.query_feat = nn.Embedding(config.num_queries, config.hidden)
+        self.query_embed = nn.Embedding(config.num_queries, config.hidden)
+        self.class_embeds = GrowingClassHead(config.hidden, num_classes)
+
     def forward(self, pixels: Pixels) -> Mask2FormerOutput:
-        images, device = len(pixels.mask_features), pixels.mask_features.device
-        attention = MaskedAttention(pixels)
-        values = [x + self.level_embed.weight[level] for level, x in enumerate(pixels.levels)]
-        keys = [
-            x + sine_positions(*size, x.shape[2], device)
-            for x, size in zip(values, pixels.sizes, strict=True)
-        ]
+        images = len(pixels.mask_features)
+        memory = Memory(pixels, self.level_embed.weight)
         positions = self.query_embed.weight.expand(images, -1, -1)
         x = self.query_feat.weight.expand(images, -1, -1)
         tokens, normed = [x], [self.decoder_norm(x)]
         embeddings = [self.mask_embed(normed[0])]
-        layers = zip(
-            self.transformer_cross_attention_layers,
-            self.transformer_self_attention_layers,
-            self.transformer_ffn_layers,
-            strict=True,
-        )
-        for index, (attend, exchange, feed_forward) in enumerate(layers):
-            level = index % NUM_LEVELS
-            allowed = attention.allowed(embeddings[-1], level)
-            x = attend(x, positions, keys[level], values[level], allowed)
+        for level, exchange, attend, feed_forward in self.layers():
+            allowed = memory.allowed(embeddings[-1], level)
+            x = attend(x, positions, memory.keys[level], memory.values[level], allowed)
             x = feed_forward(exchange(x, positions))
             tokens.append(x)
             normed.append(self.decoder_norm(x))

@@ -82,7 +82,7 @@ class Encoder(nn.Module):
                 for level, size in enumerate(sizes)
             ]
         )
-        references = torch.cat([_pixel_centres(*size, device) for size in sizes])
+        references = torch.cat([pixel_centres(*size, device) for size in sizes])
         references = references[None, :, None].expand(x.shape[0], -1, len(sizes), -1)
         lengths = [height * width for height, width in sizes]
         shapes = torch.tensor(sizes, device=device)
@@ -130,7 +130,7 @@ class PixelDecoder(nn.Module):
         return Pixels(self.mask_features(x), list(levels), sizes)
 
 
-def _pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
+def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     """(height · width, 2): (x, y) of each pixel's centre in 0..1."""
     y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
     x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width

@@ -3,11 +3,23 @@ import torch
 
 from methods.networks.mask2former import PAPER, Mask2Former, Mask2FormerConfig
 from methods.networks.mask2former.checkpoints import adapt_official_state, load_official_state
+from methods.networks.mask2former.simcis import SimCISNetwork
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 LINEAR = ("weight", "bias")
 ATTENTION = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
 DEFORMABLE = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+SIMCIS = (
+    "enc_output",
+    "encoder_norm",
+    "class_embed",
+    *(f"{name}.layers.{layer}" for name in ("ref_point_head", "query_scale") for layer in range(2)),
+    *(
+        f"{name}.layers.{layer}"
+        for name in ("_bbox_embed", *(f"bbox_embed.{i}" for i in range(9)))
+        for layer in range(3)
+    ),
+)
 STAGES = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
@@ -29,7 +41,8 @@ def official_keys(backbone: str, heads: list[str], trained_norm: bool = False) -
     pixel = [f"{part}.{n}" for part in pixel for n in LINEAR]
     pixel += ["transformer.level_embed", "adapter_1.weight", "layer_1.weight"]
     keys += [f"sem_seg_head.pixel_decoder.{key}" for key in pixel]
-    predictor = [f"{name}.weight" for name in ("query_feat", "query_embed", "level_embed")]
+    learned = () if SIMCIS[0] in heads else ("query_feat", "query_embed")
+    predictor = [f"{name}.weight" for name in (*learned, "level_embed")]
     for layer in range(9):
         for kind, part in (("cross_attention", "multihead_attn"), ("self_attention", "self_attn")):
             predictor += [f"transformer_{kind}_layers.{layer}.{part}.{n}" for n in ATTENTION]
@@ -62,6 +75,16 @@ def test_every_official_key_has_its_place(backbone, trained_norm, heads, number)
             network.grow(10)
     buffers = {"criterion.empty_weight", "criterion.memory_empty_weight"}
     renamed = adapt_official_state({key: torch.zeros(()) for key in keys | buffers})
+    assert renamed.keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize("backbone, number", [("resnet50", 627), ("resnet101", 882)])
+def test_every_key_of_simcis_has_its_place(backbone, number):
+    keys = official_keys(backbone, list(SIMCIS))
+    assert len(keys) == number
+    with torch.device("meta"):
+        network = SimCISNetwork(Mask2FormerConfig(backbone=backbone), 150)
+    renamed = adapt_official_state({key: torch.zeros(()) for key in keys})
     assert renamed.keys() == network.state_dict().keys()
 
 
