@@ -1,4 +1,4 @@
-"""Golden numbers: SimCIS@28bc91e, its MultiScaleMaskedTransformerDecoder in float64 with weights by formula."""
+"""Golden numbers: SimCIS@28bc91e, its MultiScaleMaskedTransformerDecoder in float64, weights by formula."""
 
 import pytest
 import torch
