@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from benchmarks.run import Run
 from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
 from methods.method import MethodClass
 from methods.recipe import Recipe
-from methods.registry import builtin_methods, source_of
+from methods.registry import builtin_methods, find_methods, source_of
 from protocols import names
 from protocols.card import card, card_text
 from protocols.custom import load_toml
@@ -35,7 +36,8 @@ class Benchmark:
     dataset: Dataset
     cache: Path
     recipe: dict[str, Any] = field(default_factory=dict)
-    """The `[recipe]` table of a user's protocol."""
+    """The `[recipe]` table of a user's protocol, for the network that the task's baselines use; its
+    `[recipe.<network>]` tables are for the others."""
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Its `[methods.<name>]` tables: hyperparameters of single methods."""
 
@@ -47,6 +49,15 @@ class Benchmark:
     @cached_property
     def joint_samples(self) -> list[StepSamples]:
         return self._checked(self.protocol.joint())
+
+    def own_recipe(self, family: str) -> dict[str, Any]:
+        """What the user's protocol sets for the methods of a family."""
+        if family == self._first_family():
+            return {name: value for name, value in self.recipe.items() if not isinstance(value, dict)}
+        return dict(self.recipe.get(family, {}))
+
+    def _first_family(self) -> str:
+        return find_methods("finetune", self.protocol.task)[0].family
 
     def _checked(self, protocol: Protocol) -> list[StepSamples]:
         samples = step_samples(protocol, self.dataset, self.cache, _workers())
@@ -88,12 +99,13 @@ def make_run(
         f"[methods.{method.key}] of {protocol.name}",
     )
     recipe = method.default_recipe(protocol, scale)
-    if benchmark.recipe:
-        own = {"source": f"[recipe] of {protocol.name}", **benchmark.recipe}
+    own_recipe = benchmark.own_recipe(method.family)
+    if own_recipe:
+        own = {"source": f"[recipe] of {protocol.name}", **own_recipe}
         recipe = with_values(recipe, own, f"[recipe] of {protocol.name}")
     overrides: dict[str, Any] = {}
     for setting in settings:
-        if setting.target not in (method.key, "recipe"):
+        if setting.target not in (method.key, "recipe") or _is_of_another_network(setting, recipe):
             continue
         value, where = {setting.name: parsed(setting.text)}, f"--set {setting.target}.{setting.name}"
         if setting.name in field_names(hyperparameters) and setting.target != "recipe":
@@ -115,10 +127,18 @@ def make_run(
         hyperparameters=hyperparameters,
         recipe=recipe,
         overrides=overrides,
-        scale="custom" if benchmark.recipe else scale,
+        scale="custom" if own_recipe else scale,
         seed=seed,
         device=device,
     )
+
+
+def _is_of_another_network(setting: Setting, recipe: Recipe) -> bool:
+    """Whether `--set recipe.NAME` is for the recipes of another family, such as DeepLab's `dilations`."""
+    if setting.target != "recipe" or setting.name in field_names(recipe):
+        return False
+    kinds = {typing.get_type_hints(m.default_recipe)["return"] for m in builtin_methods().values()}
+    return any(setting.name in {field.name for field in dataclasses.fields(kind)} for kind in kinds)
 
 
 def _check(method: MethodClass, hyperparameters: Any, recipe: Recipe) -> None:

@@ -69,8 +69,13 @@ def origin(method: MethodClass) -> str:
 
 
 def _by_name(name: str, known: dict[str, MethodClass], task: str) -> MethodClass:
+    """`finetune@mask2former` names the network; plain `finetune` means the one that the task asks for."""
     if name in known:
         return known[name]
+    wanted, _, network = name.partition("@")
+    for key, method in known.items():
+        if key.partition("@")[0] == wanted and network in ("", method.family):
+            return method
     if name in builtin_methods():
         raise ValueError(f"method {name!r} does not do the task {task!r}; these do: {', '.join(known)}")
     near = difflib.get_close_matches(name, known, n=3)

@@ -215,11 +215,15 @@ def _check_entries(key: str, entries: str | list[Any], kind: type, words: str) -
 
 
 def _recipe(table: dict[str, Any], path: Path, data_root: Path | None) -> dict[str, Any]:
-    """As it is, but `weights` made a path, unless it is a plain word such as "none"."""
+    """As it is, but `weights`, in a `[recipe.<network>]` too, made a path unless a word such as "none"."""
+    own = {
+        name: _recipe(value, path, data_root) if isinstance(value, dict) else value
+        for name, value in table.items()
+    }
     weights = table.get("weights")
     if isinstance(weights, str) and ("/" in weights or "." in weights):
-        return {**table, "weights": str(_resolve("recipe.weights", weights, path, data_root))}
-    return dict(table)
+        own["weights"] = str(_resolve("recipe.weights", weights, path, data_root))
+    return own
 
 
 def _resolve(key: str, value: str, path: Path, data_root: Path | None) -> Path:

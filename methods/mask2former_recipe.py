@@ -1,0 +1,102 @@
+"""The schedules of the Mask2Former methods: the published ones, and one for two CPU cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from methods.recipe import Recipe
+from protocols.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Mask2FormerRecipe(Recipe):
+    """The defaults are those of facebookresearch/Mask2Former@9b0651c and jinpeng0528/BalConpas@3b76142.
+
+    Sources: `configs/ade20k/panoptic-segmentation/maskformer2_R50_bs16_160k.yaml`, BalConpas `configs`, its
+    `scripts` and `continual/trainer.py@build_optimizer`.
+    """
+
+    positive: ClassVar[tuple[str, ...]] = (*Recipe.positive, "short_side", "queries", "hidden", "points")
+
+    queries: int = 100
+    hidden: int = 256
+    """Channels of queries and features."""
+    heads: int = 8
+    encoder_layers: int = 6
+    encoder_ffn: int = 1024
+    decoder_layers: int = 9
+    decoder_ffn: int = 2048
+    points: int = 12544
+    """Points at which masks are compared, in matching and in the losses."""
+
+    crop: int = 640
+    """Side of the training crops."""
+    short_side: int = 640
+    """Of a test image, and the middle of the training sizes."""
+    max_side: int = 2560
+    """Longest side that an image may have."""
+    batch: int = 8
+    iterations: int = 160_000
+    optimizer: str = "adamw"
+    lr: float = 1e-4
+    later_lr: float = 5e-5
+    backbone_lr_factor: float = 0.1
+    weight_decay: float = 0.05
+    clip_norm: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden % self.heads:
+            raise ValueError(f"recipe: hidden = {self.hidden} must be a multiple of heads = {self.heads}")
+
+
+def paper(protocol: Protocol) -> Mask2FormerRecipe:
+    """The published configuration: ResNet-50 at 640 pixels; for the semantic task ResNet-101 at 512.
+
+    After the first step 1000 iterations for each class: BalConpas `scripts`.
+    """
+    per_step = len(protocol.steps[-1].classes)
+    semantic = protocol.task == "semantic"
+    side = 512 if semantic else 640
+    return Mask2FormerRecipe(
+        backbone="resnet101" if semantic else "resnet50",
+        crop=side,
+        short_side=side,
+        max_side=4 * side,
+        later_iterations=1000 * per_step,
+        source="BalConpas scripts",
+    )
+
+
+def mini(protocol: Protocol) -> Mask2FormerRecipe:
+    """Minutes on two CPU cores: a small network on small images; same code, same losses.
+
+    The numbers were chosen on the stand-in; they have no published source.
+    """
+    return Mask2FormerRecipe(
+        backbone="resnet-mini",
+        queries=16,
+        hidden=64,
+        heads=4,
+        encoder_layers=1,
+        encoder_ffn=128,
+        decoder_layers=3,
+        decoder_ffn=128,
+        points=256,
+        crop=64,
+        short_side=64,
+        max_side=256,
+        batch=8,
+        iterations=600,
+        later_iterations=60,
+        lr=1e-3,
+        later_lr=5e-4,
+        backbone_lr_factor=1.0,
+        clip_norm=1.0,
+        amp=False,
+        source="ours, chosen on the stand-in",
+    )
+
+
+SCALES = {"paper": paper, "mini": mini}
