@@ -1,0 +1,162 @@
+"""What the Mask2Former methods share: network, growing class head, teacher, losses, prediction."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from methods.losses.matching import Matching, match
+from methods.losses.set_prediction import class_loss, mask_losses, num_masks, target_classes
+from methods.mask2former_recipe import SCALES, Mask2FormerRecipe
+from methods.method import Method
+from methods.networks.mask2former.decoder import Mask2FormerOutput
+from methods.networks.mask2former.network import Mask2Former
+from protocols.loading import Batch, StepData
+from protocols.protocol import Protocol, Step
+from protocols.segments import Segments, segments_of_labels
+
+CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
+"""Of the costs and of the losses: Mask2Former `config.py@add_maskformer2_config` and its YAML files."""
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+class Mask2FormerMethod(Method):
+    """A method on Mask2Former with one classifier a step (BalConpas `mask2former_transformer_decoder.py`).
+
+    Subclasses write `later_loss`; the first step is plain set prediction for all of them. The network has no
+    background class: its class c is channel c + 1 where the protocol has a background, else channel c.
+    """
+
+    first_step: ClassVar[str] = "mask2former set prediction"
+    family = "mask2former"
+    network_name = "Mask2Former"
+    tests_whole_images = True
+    keeps_teacher: ClassVar[bool] = False
+    """Whether the network after the previous step is kept, frozen, as `self.teacher`."""
+
+    recipe: Mask2FormerRecipe
+    network: Mask2Former
+    teacher: Mask2Former | None = None
+
+    @classmethod
+    def default_recipe(cls, protocol: Protocol, scale: str) -> Mask2FormerRecipe:
+        return SCALES[scale](protocol)
+
+    def build(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.network = Mask2Former(self.recipe.network(), len(protocol.steps[0].classes))
+        backbone = self.network.backbone
+        self.pixel_statistics = backbone.pixel_mean, backbone.pixel_std
+
+    def begin_step(self, step: Step, data: StepData) -> None:
+        self.step = step
+        self.teacher = None
+        if step.index == 0:
+            return
+        if self.keeps_teacher:
+            self.teacher = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self._grow(step)
+        self.begin_later_step(step, data)
+
+    def begin_later_step(self, step: Step, data: StepData) -> None:
+        """What a method prepares before each step after the first; the class head has grown already."""
+
+    def _grow(self, step: Step) -> None:
+        if not self.protocol.is_domain_incremental:
+            self.network.grow(len(step.classes))
+
+    @property
+    def num_old_classes(self) -> int:
+        """Classes learnt before this step."""
+        return len(self.step.old_classes)
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        if self.step.index == 0:
+            return self.first_step_loss(batch)
+        return self.later_loss(batch)
+
+    def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
+        output, targets = self.network(batch.images), self.targets(batch)
+        return self.set_losses(output, targets, self.match(output, targets))
+
+    def later_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the steps after the first; without an override, that of the first."""
+        return self.first_step_loss(batch)
+
+    def targets(self, batch: Batch) -> Sequence[Segments]:
+        """What each image shows: its segments, or in the semantic task one segment a class."""
+        if batch.segments is not None:
+            return batch.segments
+        return segments_of_labels(batch.labels, self.protocol.background)
+
+    def match(self, output: Mask2FormerOutput, targets: Sequence[Segments]) -> Matching:
+        """Pairs of queries and targets for all predictions."""
+        return match(
+            output.layer_logits,
+            output.mask_embeddings,
+            output.mask_features,
+            targets,
+            self.recipe.num_points,
+            (CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT),
+        )
+
+    def set_losses(
+        self, output: Mask2FormerOutput, targets: Sequence[Segments], matching: Matching
+    ) -> dict[str, Tensor]:
+        """Classes, masks and dice of all predictions, weighted and summed over them."""
+        masks, dice = self.mask_losses(output, targets, matching)
+        classes = target_classes(
+            matching, targets, output.layer_logits.shape[2], output.layer_logits.shape[3] - 1
+        )
+        return {
+            "class": CLASS_WEIGHT * class_loss(output.layer_logits, classes).sum(),
+            "mask": masks,
+            "dice": dice,
+        }
+
+    def mask_losses(
+        self, output: Mask2FormerOutput, targets: Sequence[Segments], matching: Matching
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and dice loss of the matched masks of all predictions, weighted and summed."""
+        masks, dice = mask_losses(
+            output.mask_embeddings,
+            output.mask_features,
+            targets,
+            matching,
+            num_masks(targets),
+            self.recipe.num_points,
+        )
+        return MASK_WEIGHT * masks.sum(), DICE_WEIGHT * dice.sum()
+
+    @torch.no_grad()
+    def teacher_output(self, images: Tensor) -> Mask2FormerOutput:
+        """What the network after the previous step says of the same augmented batch."""
+        assert self.teacher is not None, "set keeps_teacher in the method's class"
+        return cast(Mask2FormerOutput, self.teacher(images))
+
+    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+        for earlier in self.protocol.steps[1 : step.index + 1]:
+            if self.network.num_classes < len(earlier.old_classes) + len(earlier.classes):
+                self._grow(earlier)
+        self.network.load_state_dict(tensors)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Slower backbone; no decay for normalisation and embeddings: BalConpas `build_optimizer`."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, module in self.network.named_modules():
+            plain = isinstance(module, (*NORMS, nn.Embedding))
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad:
+                    groups.setdefault((name.startswith("backbone"), plain), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": lr * (self.recipe.backbone_lr_factor if in_backbone else 1.0),
+                "weight_decay": 0.0 if plain else self.recipe.weight_decay,
+            }
+            for (in_backbone, plain), parameters in groups.items()
+        ]
