@@ -15,5 +15,9 @@ def evaluate(method: Method, data: StepData, num_classes: int, background: bool)
     method.network.eval()
     total = ConfusionMatrix(num_classes, background, data.device)
     for batch in data.test_batches():
-        total.update(batch.labels, method.predict(batch.images))
+        if method.tests_whole_images:
+            found = [method.predict_image(image[None], batch.labels.shape[1:]) for image in batch.images]
+            total.update(batch.labels, torch.stack(found))
+        else:
+            total.update(batch.labels, method.predict(batch.images))
     return total

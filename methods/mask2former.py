@@ -14,13 +14,26 @@ from methods.losses.set_prediction import class_loss, mask_losses, num_masks, ta
 from methods.mask2former_recipe import SCALES, Mask2FormerRecipe
 from methods.method import Method
 from methods.networks.mask2former.decoder import Mask2FormerOutput
+from methods.networks.mask2former.inference import (
+    confident_queries,
+    instance_prediction,
+    panoptic_prediction,
+    resize_logits,
+    semantic_scores,
+)
 from methods.networks.mask2former.network import Mask2Former
+from methods.predictions import InstancePrediction, PanopticPrediction
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
 from protocols.segments import Segments, segments_of_labels
 
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
 """Of the costs and of the losses: Mask2Former `config.py@add_maskformer2_config` and its YAML files."""
+OBJECT_THRESHOLD, OVERLAP_THRESHOLD = 0.8, 0.8
+"""Least score of a panoptic segment, and least share of its pixels that others leave it: BalConpas's YAML
+files, `MODEL.MASK_FORMER.TEST`."""
+STRIDE = 4
+"""Of the masks."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -138,7 +151,30 @@ class Mask2FormerMethod(Method):
         assert self.teacher is not None, "set keeps_teacher in the method's class"
         return cast(Mask2FormerOutput, self.teacher(images))
 
+    def predict_image(
+        self, image: Tensor, size: tuple[int, int]
+    ) -> Tensor | PanopticPrediction | InstancePrediction:
+        """Semantic scores are resized to the photograph; for the other tasks the masks are."""
+        output = self.network(image)
+        logits, masks = output.logits[0], output.masks[0]
+        seen = (image.shape[2], image.shape[3])
+        padded = (STRIDE * masks.shape[1], STRIDE * masks.shape[2])
+        if self.protocol.task == "semantic":
+            scores = semantic_scores(logits, resize_logits(masks, padded, seen, seen))
+            return resize_logits(scores, seen, seen, size).argmax(dim=0) + int(self.protocol.background)
+        if self.protocol.task == "instance":
+            return instance_prediction(logits, resize_logits(masks, padded, seen, size))
+        index, scores, classes = confident_queries(logits, OBJECT_THRESHOLD)
+        masks = resize_logits(masks[index], padded, seen, size)
+        return panoptic_prediction(scores, classes, masks, self.is_thing(logits.device), OVERLAP_THRESHOLD)
+
+    def is_thing(self, device: torch.device) -> Tensor:
+        """bool (K,): whether a class is countable."""
+        channels = self.protocol.channels(self.step.index)
+        return torch.tensor([label in self.protocol.things for label in channels], device=device)
+
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+        self.step = step
         for earlier in self.protocol.steps[1 : step.index + 1]:
             if self.network.num_classes < len(earlier.old_classes) + len(earlier.classes):
                 self._grow(earlier)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import ClassVar
 
+from methods.networks.mask2former.config import MINI, Mask2FormerConfig
 from methods.recipe import Recipe
 from protocols.protocol import Protocol
 
@@ -17,17 +18,20 @@ class Mask2FormerRecipe(Recipe):
     `scripts` and `continual/trainer.py@build_optimizer`.
     """
 
-    positive: ClassVar[tuple[str, ...]] = (*Recipe.positive, "short_side", "queries", "hidden", "points")
+    positive: ClassVar[tuple[str, ...]] = (*Recipe.positive, "short_side", "max_side", "num_points")
 
-    queries: int = 100
+    train_backbone_norm: bool = False
     hidden: int = 256
-    """Channels of queries and features."""
-    heads: int = 8
+    mask_dim: int = 256
+    num_queries: int = 100
+    num_heads: int = 8
+    norm_groups: int = 32
     encoder_layers: int = 6
     encoder_ffn: int = 1024
+    encoder_points: int = 4
     decoder_layers: int = 9
     decoder_ffn: int = 2048
-    points: int = 12544
+    num_points: int = 12544
     """Points at which masks are compared, in matching and in the losses."""
 
     crop: int = 640
@@ -47,8 +51,12 @@ class Mask2FormerRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden % self.heads:
-            raise ValueError(f"recipe: hidden = {self.hidden} must be a multiple of heads = {self.heads}")
+        self.network()
+
+    def network(self) -> Mask2FormerConfig:
+        """The sizes of the network. Raises ValueError where they do not fit together."""
+        names = [field.name for field in fields(Mask2FormerConfig)]
+        return Mask2FormerConfig(**{name: getattr(self, name) for name in names})
 
 
 def paper(protocol: Protocol) -> Mask2FormerRecipe:
@@ -61,6 +69,7 @@ def paper(protocol: Protocol) -> Mask2FormerRecipe:
     side = 512 if semantic else 640
     return Mask2FormerRecipe(
         backbone="resnet101" if semantic else "resnet50",
+        train_backbone_norm=semantic,
         crop=side,
         short_side=side,
         max_side=4 * side,
@@ -75,15 +84,8 @@ def mini(protocol: Protocol) -> Mask2FormerRecipe:
     The numbers were chosen on the stand-in; they have no published source.
     """
     return Mask2FormerRecipe(
-        backbone="resnet-mini",
-        queries=16,
-        hidden=64,
-        heads=4,
-        encoder_layers=1,
-        encoder_ffn=128,
-        decoder_layers=3,
-        decoder_ffn=128,
-        points=256,
+        **asdict(MINI),
+        num_points=256,
         crop=64,
         short_side=64,
         max_side=256,

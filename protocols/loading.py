@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from protocols.datasets import Dataset, Sample
+from protocols.segments import Segments
 from protocols.transforms import PixelStatistics, augment, centre_crop, normalise
 
 
@@ -30,6 +31,8 @@ class Batch:
     """float32 (B, 3, H, W), normalised."""
     labels: Tensor
     """int64 (B, H, W): channel index, 0 background, 255 ignored."""
+    segments: list[Segments] | None = None
+    """Of each image, where the protocol has segments."""
 
 
 class _Crops(TorchDataset[tuple[Tensor, Tensor]]):

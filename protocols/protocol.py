@@ -67,6 +67,8 @@ class Protocol:
     rules: LabelRules = RULES["plop"]
     other_classes: int = IGNORE
     """Where the classes that are in no step go, in training and test."""
+    things: tuple[int, ...] = ()
+    """Label ids of the countable classes (the others are stuff); only where there are segments."""
     notes: tuple[str, ...] = ()
     """What a reader of the card must know, such as a known leak."""
 

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from protocols.protocol import IGNORE
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentMap:
@@ -29,3 +31,18 @@ class Segments:
     """int64 (N,) in 0..K-1: position among the classes, background not counted."""
     masks: Tensor
     """bool (N, H, W); a mask may be empty (its segment fell outside the crop)."""
+
+
+def segments_of_labels(labels: Tensor, background: bool) -> list[Segments]:
+    """One segment for each class that an image shows, as Mask2Former learns semantic segmentation.
+
+    labels: int64 (B, H, W), channel index or 255 (in no segment). With `background` channel 0 is in no
+    segment either, and class c is channel c + 1. Source: Mask2Former
+    `mask_former_semantic_dataset_mapper.py`.
+    """
+    segments = []
+    for image in labels:
+        channels = image.unique()
+        channels = channels[(channels != IGNORE) & (channels >= int(background))]
+        segments.append(Segments(channels - int(background), image == channels[:, None, None]))
+    return segments
