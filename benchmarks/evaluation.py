@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from benchmarks.metrics.semantic import ConfusionMatrix
 from methods.method import Method
@@ -16,8 +17,11 @@ def evaluate(method: Method, data: StepData, num_classes: int, background: bool)
     total = ConfusionMatrix(num_classes, background, data.device)
     for batch in data.test_batches():
         if method.tests_whole_images:
-            found = [method.predict_image(image[None], batch.labels.shape[1:]) for image in batch.images]
-            total.update(batch.labels, torch.stack(found))
+            size = (batch.labels.shape[1], batch.labels.shape[2])
+            for labels, image in zip(batch.labels, batch.images, strict=True):
+                found = method.predict_image(image[None], size)
+                assert isinstance(found, Tensor)
+                total.update(labels, found)
         else:
             total.update(batch.labels, method.predict(batch.images))
     return total
