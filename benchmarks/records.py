@@ -86,6 +86,7 @@ def finished_record(
         failed_record(run, device, "unused"),
         status=schema.FINISHED,
         reason="",
+        replay_images=network.replay_images,
         network=schema.NetworkCard(
             name=network.name, backbone=run.recipe.backbone, parameters=network.parameters
         ),

@@ -47,6 +47,7 @@ class Network:
 
     name: str
     parameters: int
+    replay_images: int
 
 
 class Watch(typing.Protocol):
@@ -149,6 +150,7 @@ def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[
     network = Network(
         name=method.network_name or type(method.network).__name__,
         parameters=sum(p.numel() for p in method.network.parameters()),
+        replay_images=method.replay_images,
     )
     return [store.finished(key) for key in run.step_keys], network
 

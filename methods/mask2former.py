@@ -29,9 +29,6 @@ from protocols.segments import Segments, segments_of_labels
 
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
 """Of the costs and of the losses: Mask2Former `config.py@add_maskformer2_config` and its YAML files."""
-OBJECT_THRESHOLD, OVERLAP_THRESHOLD = 0.8, 0.8
-"""Least score of a panoptic segment, and least share of its pixels that others leave it: BalConpas's YAML
-files, `MODEL.MASK_FORMER.TEST`."""
 STRIDE = 4
 """Of the masks."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -164,9 +161,10 @@ class Mask2FormerMethod(Method):
             return resize_logits(scores, seen, seen, size).argmax(dim=0) + int(self.protocol.background)
         if self.protocol.task == "instance":
             return instance_prediction(logits, resize_logits(masks, padded, seen, size))
-        index, scores, classes = confident_queries(logits, OBJECT_THRESHOLD)
+        index, scores, classes = confident_queries(logits, self.recipe.object_threshold)
         masks = resize_logits(masks[index], padded, seen, size)
-        return panoptic_prediction(scores, classes, masks, self.is_thing(logits.device), OVERLAP_THRESHOLD)
+        things = self.is_thing(logits.device)
+        return panoptic_prediction(scores, classes, masks, things, self.recipe.overlap_threshold)
 
     def is_thing(self, device: torch.device) -> Tensor:
         """bool (K,): whether a class is countable."""

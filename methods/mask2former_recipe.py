@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import ClassVar
 
 from methods.networks.mask2former.config import MINI, Mask2FormerConfig
@@ -33,6 +33,11 @@ class Mask2FormerRecipe(Recipe):
     decoder_ffn: int = 2048
     num_points: int = 12544
     """Points at which masks are compared, in matching and in the losses."""
+
+    object_threshold: float = 0.8
+    """Least score of a panoptic segment."""
+    overlap_threshold: float = 0.8
+    """Least share of the pixels of a panoptic segment that others must leave it."""
 
     crop: int = 640
     """Side of the training crops."""
@@ -84,18 +89,19 @@ def mini(protocol: Protocol) -> Mask2FormerRecipe:
     The numbers were chosen on the stand-in; they have no published source.
     """
     return Mask2FormerRecipe(
-        **asdict(MINI),
-        num_points=256,
+        **asdict(replace(MINI, num_queries=20, encoder_layers=1)),
+        num_points=112,
+        object_threshold=0.5,
         crop=64,
         short_side=64,
         max_side=256,
-        batch=8,
-        iterations=600,
-        later_iterations=60,
-        lr=1e-3,
-        later_lr=5e-4,
+        batch=16,
+        iterations=900,
+        later_iterations=90,
+        lr=3e-3,
+        later_lr=1e-3,
         backbone_lr_factor=1.0,
-        clip_norm=1.0,
+        clip_norm=0.1,
         amp=False,
         source="ours, chosen on the stand-in",
     )

@@ -84,6 +84,9 @@ class Method(ABC):
     network_name: ClassVar[str] = ""
     """What the tables call the network; empty: the class of `network`."""
 
+    replay_images: int = 0
+    """Images of earlier steps that the method keeps after the last step."""
+
     network: nn.Module
     pixel_statistics: PixelStatistics = IMAGENET
     """Mean and standard deviation of RGB in 0..1 that the images are normalised with; set by `build`."""
