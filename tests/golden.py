@@ -15,3 +15,11 @@ def base_case() -> tuple[Tensor, Tensor, Tensor]:
     labels = (5 * torch.arange(60)) % 8
     labels[labels == 7] = 255
     return wave((2, 7, 6, 5), 0.7, 0.3, 2), wave((2, 4, 6, 5), 1.1, -0.2, 2), labels.view(2, 6, 5)
+
+
+def scatter(shape: tuple[int, ...], seed: int) -> Tensor:
+    """float64 tensor of values in [-1, 1) that look random and are integer arithmetic."""
+    index = torch.arange(torch.Size(shape).numel(), dtype=torch.int64)
+    mixed = (index * index * 40503 + index * 2654435761 + (seed + 1) * 362437) & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 15)) * 2246822519) & 0xFFFFFFFF
+    return ((mixed >> 8).double() / 2**23 - 1).view(shape)

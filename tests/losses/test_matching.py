@@ -6,6 +6,7 @@ from scipy.optimize import linear_sum_assignment
 from methods.losses.matching import assign, class_cost, mask_costs, match
 from methods.losses.point_sampling import point_sample
 from protocols.segments import Segments
+from tests.golden import wave
 
 
 def case(seed=0, queries=6, counts=(3, 0, 9), layers=2):
@@ -68,8 +69,16 @@ def test_costs_that_are_not_finite():
         assign([torch.full((1, 2, 2), torch.nan)])
 
 
-def test_pairwise_costs():
-    """Worked by hand: logits 0 and labels 1, 0 give a cross-entropy of log 2 and a dice loss of 1/3."""
-    cross, dice = mask_costs(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
-    assert cross.item() == pytest.approx(0.693147181) and dice.item() == pytest.approx(1 - 2 / 3)
+def test_golden_costs():
+    """BalConpas 3b76142 mask2former/modeling/matcher.py@batch_sigmoid_ce_loss, batch_dice_loss."""
+    logits, labels = wave((4, 50), 0.7, 0.3, 3).float(), (wave((3, 50), 1.3, -0.2, 1) > 0).float()
+    cross, dice = mask_costs(logits, labels)
+    assert cross.double().sum().item() == pytest.approx(13.762262463569641, rel=1e-6)
+    assert cross[1].tolist() == pytest.approx(
+        [1.1329914331436157, 1.0386062860488892, 1.13165283203125], rel=1e-6
+    )
+    assert dice.double().sum().item() == pytest.approx(5.782288074493408, rel=1e-6)
+    assert dice[1].tolist() == pytest.approx(
+        [0.47519415616989136, 0.45491844415664673, 0.5074658989906311], rel=1e-6
+    )
     assert class_cost(torch.zeros(1, 4), torch.tensor([2, 1])).tolist() == [[-0.25, -0.25]]

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from methods.losses.point_sampling import point_sample, sample_binary, uncertain_points
+from tests.golden import scatter, wave
 
 
 def test_points_outside_and_on_pixels():
@@ -39,3 +40,20 @@ def test_what_is_drawn():
 
     uncertain_points(torch.randn(3, 4, 4), 8, draw=draw)
     assert sizes == [(3, 24, 2), (3, 2, 2)]
+
+
+def test_golden_points():
+    """detectron2 02b5c4e point_sample and get_uncertain_point_coords_with_randomness, points injected."""
+    maps = wave((2, 3, 6, 5), 0.7, 0.3, 4).float()
+    points = (scatter((2, 9, 2), 1) * 0.55 + 0.5).float()
+    sampled = point_sample(maps, points)
+    assert sampled.double().abs().sum().item() == pytest.approx(80.77006404474378, rel=1e-6)
+    expected = [0.08866818994283676, -0.1544182449579239, -0.05970098450779915]
+    assert sampled[1, 2, :3].tolist() == pytest.approx(expected, abs=1e-6)
+
+    seeds = iter((1, 2))
+    chosen = uncertain_points(
+        maps[:, 0], 8, draw=lambda *size, device=None: (scatter(size, next(seeds)) / 2 + 0.5).float()
+    )
+    assert chosen.double().sum().item() == pytest.approx(15.470044076442719, rel=1e-6)
+    assert chosen.double().square().sum().item() == pytest.approx(9.956137401871704, rel=1e-6)

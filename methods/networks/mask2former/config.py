@@ -28,6 +28,9 @@ class Mask2FormerConfig:
     """Official `DEC_LAYERS` counts the prediction before the first layer too: 10."""
     decoder_ffn: int = 2048
 
+    num_points: int = 12544
+    """Points at which matching and losses compare masks (`TRAIN_NUM_POINTS`)."""
+
     def __post_init__(self) -> None:
         for name in ("num_queries", "decoder_layers", "encoder_layers", "encoder_points"):
             if getattr(self, name) < 1:
@@ -49,5 +52,6 @@ MINI = Mask2FormerConfig(
     encoder_ffn=128,
     decoder_layers=3,
     decoder_ffn=128,
+    num_points=1024,
 )
 """Minutes on two cores."""
