@@ -1,10 +1,11 @@
-"""What the Mask2Former methods share: network, growing class head, teacher, losses, prediction."""
+"""What the methods on Mask2Former share, and those of them whose class head grows."""
 
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from methods.networks.mask2former.inference import (
     resize_logits,
     semantic_scores,
 )
-from methods.networks.mask2former.network import Mask2Former
+from methods.networks.mask2former.network import Mask2Former, PixelNetwork
 from methods.predictions import InstancePrediction, PanopticPrediction
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
@@ -34,23 +35,21 @@ STRIDE = 4
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-class Mask2FormerMethod(Method):
-    """A method on Mask2Former with one classifier a step (BalConpas `mask2former_transformer_decoder.py`).
+class SetPredictionMethod(Method):
+    """A method whose network finds a set of segments, each with its class.
 
-    Subclasses write `later_loss`; the first step is plain set prediction for all of them. The network has no
-    background class: its class c is channel c + 1 where the protocol has a background, else channel c.
+    Subclasses make the network and write both losses and the prediction. The network has no background
+    class: its class c is channel c + 1 where the protocol has a background, else channel c.
     """
 
-    first_step: ClassVar[str] = "mask2former set prediction"
     family = "mask2former"
-    network_name = "Mask2Former"
     tests_whole_images = True
     keeps_teacher: ClassVar[bool] = False
     """Whether the network after the previous step is kept, frozen, as `self.teacher`."""
 
     recipe: Mask2FormerRecipe
-    network: Mask2Former
-    teacher: Mask2Former | None = None
+    network: PixelNetwork
+    teacher: PixelNetwork | None = None
 
     @classmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> Mask2FormerRecipe:
@@ -58,9 +57,13 @@ class Mask2FormerMethod(Method):
 
     def build(self, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.network = Mask2Former(self.recipe.network(), len(protocol.steps[0].classes))
+        self.network = self.make_network(protocol)
         backbone = self.network.backbone
         self.pixel_statistics = backbone.pixel_mean, backbone.pixel_std
+
+    @abstractmethod
+    def make_network(self, protocol: Protocol) -> PixelNetwork:
+        """The network of the first step, randomly initialised."""
 
     def begin_step(self, step: Step, data: StepData) -> None:
         self.step = step
@@ -69,15 +72,14 @@ class Mask2FormerMethod(Method):
             return
         if self.keeps_teacher:
             self.teacher = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self._grow(step)
+        self.grow_to(step)
         self.begin_later_step(step, data)
 
     def begin_later_step(self, step: Step, data: StepData) -> None:
         """What a method prepares before each step after the first; the class head has grown already."""
 
-    def _grow(self, step: Step) -> None:
-        if not self.protocol.is_domain_incremental:
-            self.network.grow(len(step.classes))
+    def grow_to(self, step: Step) -> None:
+        """Give the network the classes up to `step` that it has not got yet."""
 
     @property
     def num_old_classes(self) -> int:
@@ -89,9 +91,9 @@ class Mask2FormerMethod(Method):
             return self.first_step_loss(batch)
         return self.later_loss(batch)
 
+    @abstractmethod
     def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
-        output, targets = self.network(batch.images), self.targets(batch)
-        return self.set_losses(output, targets, self.match(output, targets))
+        """The loss of the first step."""
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the steps after the first; without an override, that of the first."""
@@ -102,6 +104,70 @@ class Mask2FormerMethod(Method):
         if batch.segments is not None:
             return batch.segments
         return segments_of_labels(batch.labels, self.protocol.background)
+
+    @torch.no_grad()
+    def teacher_output(self, images: Tensor) -> Any:
+        """What the network after the previous step says of the same augmented batch."""
+        assert self.teacher is not None, "set keeps_teacher in the method's class"
+        return self.teacher(images)
+
+    @property
+    def class_labels(self) -> tuple[int, ...]:
+        """The label id of each class of the network."""
+        return self.protocol.channels(self.step.index)[int(self.protocol.background) :]
+
+    def is_thing(self, device: torch.device) -> Tensor:
+        """bool (K,): whether a class is countable."""
+        return torch.tensor([label in self.protocol.things for label in self.class_labels], device=device)
+
+    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+        self.step = step
+        self.grow_to(step)
+        self.network.load_state_dict(tensors)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Slower backbone; no decay for normalisation and embeddings: BalConpas `build_optimizer`."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, module in self.network.named_modules():
+            plain = isinstance(module, (*NORMS, nn.Embedding))
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad:
+                    groups.setdefault((name.startswith("backbone"), plain), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": lr * (self.recipe.backbone_lr_factor if in_backbone else 1.0),
+                "weight_decay": 0.0 if plain else self.recipe.weight_decay,
+            }
+            for (in_backbone, plain), parameters in groups.items()
+        ]
+
+
+class Mask2FormerMethod(SetPredictionMethod):
+    """A method on Mask2Former with one classifier a step (BalConpas `mask2former_transformer_decoder.py`).
+
+    Subclasses write `later_loss`; the first step is plain set prediction for all of them.
+    """
+
+    first_step: ClassVar[str] = "mask2former set prediction"
+    network_name = "Mask2Former"
+
+    network: Mask2Former
+    teacher: Mask2Former | None = None
+
+    def make_network(self, protocol: Protocol) -> Mask2Former:
+        return Mask2Former(self.recipe.network(), len(protocol.steps[0].classes))
+
+    def grow_to(self, step: Step) -> None:
+        if self.protocol.is_domain_incremental:
+            return
+        for each in self.protocol.steps[1 : step.index + 1]:
+            if self.network.num_classes < len(each.old_classes) + len(each.classes):
+                self.network.grow(len(each.classes))
+
+    def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
+        output, targets = self.network(batch.images), self.targets(batch)
+        return self.set_losses(output, targets, self.match(output, targets))
 
     def match(self, output: Mask2FormerOutput, targets: Sequence[Segments]) -> Matching:
         """Pairs of queries and targets for all predictions."""
@@ -142,12 +208,6 @@ class Mask2FormerMethod(Method):
         )
         return MASK_WEIGHT * masks.sum(), DICE_WEIGHT * dice.sum()
 
-    @torch.no_grad()
-    def teacher_output(self, images: Tensor) -> Mask2FormerOutput:
-        """What the network after the previous step says of the same augmented batch."""
-        assert self.teacher is not None, "set keeps_teacher in the method's class"
-        return cast(Mask2FormerOutput, self.teacher(images))
-
     def predict_image(
         self, image: Tensor, size: tuple[int, int]
     ) -> Tensor | PanopticPrediction | InstancePrediction:
@@ -165,32 +225,3 @@ class Mask2FormerMethod(Method):
         masks = resize_logits(masks[index], padded, seen, size)
         things = self.is_thing(logits.device)
         return panoptic_prediction(scores, classes, masks, things, self.recipe.overlap_threshold)
-
-    def is_thing(self, device: torch.device) -> Tensor:
-        """bool (K,): whether a class is countable."""
-        channels = self.protocol.channels(self.step.index)
-        return torch.tensor([label in self.protocol.things for label in channels], device=device)
-
-    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
-        self.step = step
-        for earlier in self.protocol.steps[1 : step.index + 1]:
-            if self.network.num_classes < len(earlier.old_classes) + len(earlier.classes):
-                self._grow(earlier)
-        self.network.load_state_dict(tensors)
-
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Slower backbone; no decay for normalisation and embeddings: BalConpas `build_optimizer`."""
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, module in self.network.named_modules():
-            plain = isinstance(module, (*NORMS, nn.Embedding))
-            for parameter in module.parameters(recurse=False):
-                if parameter.requires_grad:
-                    groups.setdefault((name.startswith("backbone"), plain), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "lr": lr * (self.recipe.backbone_lr_factor if in_backbone else 1.0),
-                "weight_decay": 0.0 if plain else self.recipe.weight_decay,
-            }
-            for (in_backbone, plain), parameters in groups.items()
-        ]

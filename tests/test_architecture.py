@@ -25,6 +25,7 @@ SHARED_BY_METHODS = {
     "methods.mask2former",
     "methods.mask2former_recipe",
     "methods.replay",
+    "methods.virtual_queries",
 }
 
 
