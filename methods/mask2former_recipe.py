@@ -89,8 +89,7 @@ def mini(protocol: Protocol) -> Mask2FormerRecipe:
     The numbers were chosen on the stand-in; they have no published source.
     """
     return Mask2FormerRecipe(
-        **asdict(replace(MINI, num_queries=20, encoder_layers=1)),
-        num_points=112,
+        **asdict(replace(MINI, num_queries=20, encoder_layers=1, num_points=112)),
         object_threshold=0.5,
         crop=64,
         short_side=64,
