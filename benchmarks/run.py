@@ -180,7 +180,7 @@ def _train_step(
     if checkpoint is not None:
         trainer.resume(checkpoint, step)
     trainer.train(
-        data,
+        method.training_data(step, data),
         save=lambda c: store.save_checkpoint(key, c),
         every_seconds=options.checkpoint_seconds,
         report=lambda progress: watch.iterated(index, progress),

@@ -67,6 +67,7 @@ class Method(ABC):
         "__init__",
         "build",
         "begin_step",
+        "training_data",
         "training_loss",
         "first_step_loss",
         "predict",
@@ -121,6 +122,10 @@ class Method(ABC):
     @abstractmethod
     def begin_step(self, step: Step, data: StepData) -> None:
         """Grow heads, keep the teacher, gather thresholds or memory. Called before every step."""
+
+    def training_data(self, step: Step, data: StepData) -> StepData:
+        """What this step trains on: `data`, or that with images of earlier steps (`StepData.with_replay`)."""
+        return data
 
     @abstractmethod
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
