@@ -79,7 +79,7 @@ class SemanticCounts:
             return None
         truth = np.asarray(self.ground_truth) - (np.asarray(self.unassigned) if assigned_only else 0)
         predicted = np.asarray(self.prediction) - np.asarray(self.prediction_on_background)
-        iou = _iou(self.intersection, truth, predicted, present=self.ground_truth)
+        iou = _iou(self.intersection, truth, predicted)
         iou[0] = np.nan
         return iou
 
@@ -181,15 +181,10 @@ def _iou(
     both: Sequence[int],
     truth: Sequence[int] | NDArray[np.int64],
     predicted: Sequence[int] | NDArray[np.int64],
-    present: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
-    """NaN where `present` (the truth if not given) has no pixel.
-
-    Source: MiB, PLOP `metrics/stream_metrics.py`, its 1e-6 included.
-    """
+    """NaN where the truth has no pixel. Source: MiB, PLOP `metrics/stream_metrics.py`, its 1e-6 included."""
     hits, true, claimed = (np.asarray(counts, dtype=np.float64) for counts in (both, truth, predicted))
-    there = np.asarray(truth if present is None else present) > 0
-    return np.where(there, hits / (true + claimed - hits + 1e-6), np.nan)
+    return np.where(true > 0, hits / (true + claimed - hits + 1e-6), np.nan)
 
 
 def _whole(values: NDArray[np.int64]) -> tuple[int, ...]:

@@ -13,20 +13,6 @@ from PIL import Image
 
 from protocols.datasets import Voc
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Callable[[str], Path]:
-    """The folder of a shared data set; skips the test where it is absent."""
-
-    def find(name: str) -> Path:
-        if not (SHARED / name).is_dir():
-            pytest.skip(f"shared data {name} is not here")
-        return SHARED / name
-
-    return find
-
 
 @pytest.fixture(scope="session")
 def voc_masks(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Voc:
