@@ -196,8 +196,7 @@ def test_counts_from_a_confusion_matrix() -> None:
 
 
 def test_counts_over_labelled_pixels_alone() -> None:
-    """As the evaluators of BalConpas and SimCIS: without row 0; the second also without column 0, where a class
-    of which no pixel is left is no class."""
+    """Without row 0, and besides without column 0, where a class can lose its last pixel."""
     confusion = np.array([[50, 10, 7, 3], [2, 30, 4, 0], [5, 1, 20, 2], [6, 0, 0, 0]])
     counts = SemanticCounts.from_confusion(confusion, background=True)
     labelled, assigned = counts.labelled_iou(), counts.labelled_iou(assigned_only=True)
