@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from methods.losses.balanced_classification import balanced_class_loss
 from methods.losses.matching import Matching, match
 from methods.losses.set_prediction import class_loss, mask_losses, num_masks, target_classes
 from methods.mask2former_recipe import SCALES, Mask2FormerRecipe
@@ -86,6 +87,13 @@ class SetPredictionMethod(Method):
         """Classes learnt before this step."""
         return len(self.step.old_classes)
 
+    def training_data(self, step: Step, data: StepData) -> StepData:
+        return self.later_data(step, data) if step.index else data
+
+    def later_data(self, step: Step, data: StepData) -> StepData:
+        """What a step after the first trains on, as `training_data`."""
+        return data
+
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.step.index == 0:
             return self.first_step_loss(batch)
@@ -104,6 +112,15 @@ class SetPredictionMethod(Method):
         if batch.segments is not None:
             return batch.segments
         return segments_of_labels(batch.labels, self.protocol.background)
+
+    def shows_other_steps(self, targets: Sequence[Segments]) -> Tensor:
+        """bool (B,): whether an image has a label that is not of this step, as one of the memory has.
+
+        Source: BalConpas criterion.py@SetCriterion.forward, `memory_part`.
+        """
+        old = 0 if self.protocol.is_domain_incremental else self.num_old_classes
+        end = old + len(self.step.classes)
+        return torch.stack([((t.classes < old) | (t.classes >= end)).any() for t in targets])
 
     @torch.no_grad()
     def teacher_output(self, images: Tensor) -> Any:
@@ -181,18 +198,25 @@ class Mask2FormerMethod(SetPredictionMethod):
         )
 
     def set_losses(
-        self, output: Mask2FormerOutput, targets: Sequence[Segments], matching: Matching
+        self,
+        output: Mask2FormerOutput,
+        targets: Sequence[Segments],
+        matching: Matching,
+        replayed: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Classes, masks and dice of all predictions, weighted and summed over them."""
+        """Classes, masks and dice of all predictions, weighted and summed over them.
+
+        With `replayed`, bool (B,), ∅ is balanced between these images and the others.
+        """
         masks, dice = self.mask_losses(output, targets, matching)
-        classes = target_classes(
-            matching, targets, output.layer_logits.shape[2], output.layer_logits.shape[3] - 1
-        )
-        return {
-            "class": CLASS_WEIGHT * class_loss(output.layer_logits, classes).sum(),
-            "mask": masks,
-            "dice": dice,
-        }
+        logits = output.layer_logits
+        classes = target_classes(matching, targets, logits.shape[2], logits.shape[3] - 1)
+        if replayed is None:
+            of_class = class_loss(logits, classes)
+        else:
+            num_matched = torch.tensor(matching.counts, device=logits.device)
+            of_class = balanced_class_loss(logits, classes, num_matched, replayed)
+        return {"class": CLASS_WEIGHT * of_class.sum(), "mask": masks, "dice": dice}
 
     def mask_losses(
         self, output: Mask2FormerOutput, targets: Sequence[Segments], matching: Matching

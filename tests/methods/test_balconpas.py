@@ -1,0 +1,164 @@
+"""BalConpas on tiny images: what enters its losses, and that they stay finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from methods.balconpas import BalConpas
+from methods.losses import matching
+from methods.mask2former import Mask2FormerMethod
+from protocols.loading import Batch
+from protocols.names import parse
+from protocols.segments import Segments
+from tests.methods.test_methods import built, train_a_little
+
+PROTOCOL = parse("ade-100-10", "panoptic")
+SIDE = 32
+
+
+def in_second_step(**settings: float) -> BalConpas:
+    method = built(BalConpas, PROTOCOL, **settings)
+    assert isinstance(method, BalConpas)
+    for step in PROTOCOL.steps[:2]:
+        method.begin_step(step, None)  # type: ignore[arg-type]
+    return method
+
+
+def rectangle(top: int, bottom: int, left: int, right: int) -> Tensor:
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def segments(*found: tuple[int, Tensor]) -> Segments:
+    empty = torch.zeros(0, SIDE, SIDE, dtype=torch.bool)
+    classes = torch.tensor([index for index, _ in found], dtype=torch.int64)
+    return Segments(classes, torch.stack([mask for _, mask in found]) if found else empty)
+
+
+CURRENT = segments((104, rectangle(0, 16, 0, 16)), (109, rectangle(0, 0, 0, 0)))
+REPLAYED = segments((3, rectangle(0, 16, 0, 16)), (99, rectangle(16, 32, 8, 24)))
+NOTHING = segments()
+
+
+def batch(*images: Segments) -> Batch:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randn(len(images), 3, SIDE, SIDE, generator=generator)
+    return Batch(pixels, torch.full((len(images), SIDE, SIDE), 255), list(images))
+
+
+def teach(method: BalConpas, *known: tuple[int, Tensor]) -> None:
+    """Lets the old network be sure of these segments in every image, one a query, and of nothing else."""
+    assert method.teacher is not None
+    real = method.teacher.forward
+
+    def forward(images: Tensor) -> object:
+        output = real(images)
+        num_queries, num_classes = output.logits.shape[1], output.logits.shape[2] - 1
+        logits = torch.full_like(output.layer_logits, -9.0)
+        logits[..., num_classes] = 0.0
+        drawn = torch.full((len(images), num_queries, *output.mask_features.shape[2:]), -9.0)
+        for query, (index, mask) in enumerate(known):
+            logits[..., query, index] = 9.0 - query
+            drawn[:, query] = torch.where(mask[::4, ::4], 9.0, -9.0)
+        output.__dict__["masks"] = drawn  # a cached property
+        object.__setattr__(output, "layer_logits", logits)
+        return output
+
+    method.teacher.forward = forward  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("taught", [True, False])
+@pytest.mark.parametrize(
+    "images",
+    [(CURRENT, REPLAYED, NOTHING), (NOTHING, NOTHING), (REPLAYED, REPLAYED), (CURRENT, CURRENT)],
+    ids=["mixed", "no targets", "only replayed", "only current"],
+)
+def test_every_loss_and_gradient_is_finite(images: tuple[Segments, ...], taught: bool) -> None:
+    method = in_second_step()
+    known = [(7, rectangle(16, 32, 0, 16)), (50, rectangle(0, 16, 16, 32))] if taught else []
+    teach(method, *known)
+    losses = train_a_little(method, batch(*images))
+    assert set(losses) == {"class", "mask", "dice", "tokens"}
+    assert all(loss.isfinite() for loss in losses.values())
+    gradients = [p.grad for p in method.network.parameters() if p.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    assert all(p.grad is None for p in method.teacher.parameters())  # type: ignore[union-attr]
+    if not taught:
+        assert losses["tokens"].item() == 0.0  # officially NaN: nothing is matched with a pseudo-label
+
+
+def test_pseudo_labels_come_first_and_labels_cover_them() -> None:
+    method = in_second_step()
+    whole, corner = rectangle(16, 32, 0, 32), rectangle(0, 16, 0, 16)
+    teach(method, (50, whole), (7, corner))
+    seen: list[list[Segments]] = []
+    match = method.match
+
+    def spy(output: object, targets: list[Segments]) -> matching.Matching:
+        seen.append(targets)
+        return match(output, targets)  # type: ignore[arg-type]
+
+    method.match = spy  # type: ignore[method-assign, assignment]
+    method.training_loss(batch(CURRENT, REPLAYED, NOTHING))
+    current, replayed, nothing = seen[0]
+    assert current.classes.tolist() == [50, 104, 109]  # class 7 lies where 104 is labelled
+    assert torch.equal(current.masks[1:], CURRENT.masks)
+    assert current.masks[0].sum() >= 0.8 * whole.sum()
+    assert replayed is REPLAYED
+    assert nothing.classes.tolist() == [50, 7]
+
+
+def test_queries_matched_with_the_first_targets_are_distilled() -> None:
+    method = in_second_step()
+    pairs = matching.Matching(
+        images=torch.tensor([0, 0, 1, 1]),
+        queries=torch.tensor([[0, 1, 2, 3], [1, 4, 0, 2]]),
+        targets=torch.tensor([[0, 1, 3, 4], [2, 0, 4, 3]]),
+        counts=(2, 2),
+    )
+    targets = [segments(*[(0, rectangle(0, 1, 0, 1))] * 3), REPLAYED]
+    pseudo = [segments(*[(0, rectangle(0, 1, 0, 1))] * number) for number in (1, 1)]
+    chosen = method.backtraced(pairs, targets, pseudo)
+    assert chosen.nonzero().tolist() == [[0, 4], [1, 2]]  # of the replayed image too: the published fault
+
+
+def test_factors_scale_their_terms() -> None:
+    plain, strong = in_second_step(), in_second_step(token_weight=50.0)
+    losses = []
+    for method in (plain, strong):
+        teach(method, (7, rectangle(16, 32, 0, 16)))
+        with torch.no_grad():
+            method.network.predictor.query_feat.weight += 0.1
+        torch.manual_seed(0)
+        losses.append(method.training_loss(batch(CURRENT, NOTHING)))
+    assert losses[1]["tokens"].item() == pytest.approx(10 * losses[0]["tokens"].item(), rel=1e-5)
+    assert losses[0]["tokens"] > 0 and torch.equal(losses[0]["class"], losses[1]["class"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda images: images, lambda images: images.flip(0)],
+    ids=["as they are", "in another order"],
+)
+def test_replayed_images_are_recognised_by_their_labels(change: Callable[[Tensor], Tensor]) -> None:
+    method = in_second_step()
+    leaked = segments((110, rectangle(0, 8, 0, 8)))
+    shown = [
+        CURRENT,
+        REPLAYED,
+        NOTHING,
+        leaked,
+        segments((104, rectangle(0, 8, 0, 8)), (5, rectangle(0, 0, 0, 0))),
+    ]
+    order = change(torch.arange(5)).tolist()
+    flags = method.shows_other_steps([shown[i] for i in order]).tolist()
+    assert flags == [[False, True, False, True, True][i] for i in order]
+
+
+def test_first_step_is_shared_with_fine_tuning() -> None:
+    assert BalConpas.first_step == Mask2FormerMethod.first_step
