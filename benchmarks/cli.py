@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from protocols.protocol import TASKS
+
 EXAMPLES = """\
 examples:
   python run_benchmark.py --protocol ade-100-10 --methods all
@@ -126,7 +128,11 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_task_and_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", choices=("semantic",), default="semantic")
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        help="what is segmented (default: as the protocol's name or file says, else semantic)",
+    )
     parser.add_argument(
         "--data-root",
         type=Path,
@@ -146,11 +152,12 @@ def _run(args: argparse.Namespace) -> int:
 
     settings = [Setting.parse(text) for text in args.settings]
     seeds = _seeds(args.seeds)
-    methods = find_methods(args.methods, args.task)
+    task = _task(args.task, _split(args.protocol))
+    methods = find_methods(args.methods, task)
     reject_unknown_targets(settings, [method.key for method in methods])
     device = choose_device(args.device, args.deterministic)
     _check_writable(args.runs)
-    benchmarks = [open_benchmark(p, args.task, args.data_root, args.runs) for p in _split(args.protocol)]
+    benchmarks = [open_benchmark(p, task, args.data_root, args.runs) for p in _split(args.protocol)]
     _reject_equal_names(benchmarks)
     for b in benchmarks:
         reject_unknown_methods(b, methods)
@@ -198,7 +205,7 @@ def _ls(args: argparse.Namespace) -> int:
     also: dict[str, list[str]] = {}
     for alias, name in names.aliases().items():
         also.setdefault(name, []).append(alias)
-    for name in names.known():
+    for name in (name for task in TASKS for name in names.known(task)):
         protocol = names.parse(name)
         other = f"  also {', '.join(also[name])}" if name in also else ""
         print(f"{name:<32} {len(protocol.steps):>2} steps  {protocol.setting}{other}")
@@ -208,7 +215,7 @@ def _ls(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from benchmarks.plan import open_card
 
-    card, text = open_card(args.protocol, args.task, args.data_root, args.runs)
+    card, text = open_card(args.protocol, _task(args.task, [args.protocol]), args.data_root, args.runs)
     print(json.dumps(card, indent=2, ensure_ascii=False) if args.json else text)
     return 0
 
@@ -242,6 +249,22 @@ def _reject_equal_names(benchmarks: Sequence[Any]) -> None:
             raise ValueError(
                 f"--protocol: {name!r} is given twice (an alias, or two files); leave one of them out"
             )
+
+
+def _task(asked: str | None, protocols: Sequence[str]) -> str:
+    """The one task of a command. Raises ValueError where its protocols are of several."""
+    from protocols import custom, names
+
+    tasks = {
+        (custom.task_of(Path(p)) if p.endswith(".toml") else asked or names.task_in(p)) or TASKS[0]
+        for p in protocols
+    }
+    if len(tasks) > 1:
+        raise ValueError(
+            f"--protocol {','.join(protocols)}: {' and '.join(sorted(tasks))} protocols are run apart: "
+            "give one command each"
+        )
+    return tasks.pop() if tasks else TASKS[0]
 
 
 def _seeds(text: str) -> list[int]:

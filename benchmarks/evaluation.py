@@ -15,13 +15,12 @@ def evaluate(method: Method, data: StepData, num_classes: int, background: bool)
     """Predict every test image once. `background`: channel 0 of the `num_classes` is the background."""
     method.network.eval()
     total = ConfusionMatrix(num_classes, background, data.device)
+    if method.tests_whole_images:
+        for image in data.test_images():
+            found = method.predict_image(image.image, image.size)
+            assert isinstance(found, Tensor) and image.labels is not None
+            total.update(image.labels, found)
+        return total
     for batch in data.test_batches():
-        if method.tests_whole_images:
-            size = (batch.labels.shape[1], batch.labels.shape[2])
-            for labels, image in zip(batch.labels, batch.images, strict=True):
-                found = method.predict_image(image[None], size)
-                assert isinstance(found, Tensor)
-                total.update(labels, found)
-        else:
-            total.update(batch.labels, method.predict(batch.images))
+        total.update(batch.labels, method.predict(batch.images))
     return total

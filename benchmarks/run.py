@@ -25,7 +25,9 @@ from protocols.datasets import Dataset
 from protocols.labels import test_lut, training_lut
 from protocols.loading import StepData, batches_per_epoch, derive_seed
 from protocols.protocol import Protocol
+from protocols.short_edge import ShortEdgeCrop
 from protocols.splits import StepSamples
+from protocols.transforms import BoxCrop
 from reports.record import Counts
 
 STORE_VERSION = 1
@@ -203,20 +205,28 @@ def _train_step(
 
 
 def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> StepData:
+    samples = run.samples[index]
     return StepData(
         dataset=run.dataset,
-        train=run.samples[index].train,
-        test=run.samples[index].test,
-        training_lut=training_lut(run.protocol, index),
-        test_lut=test_lut(run.protocol, index),
-        crop=run.recipe.crop,
-        area_factor=run.recipe.area_factor,
+        protocol=run.protocol,
+        index=index,
+        train=samples.train,
+        test=samples.test,
+        train_counts=samples.train_counts,
+        augmentation=_augmentation(run.recipe),
         batch=run.recipe.batch,
         statistics=method.pixel_statistics,
         seed=derive_seed(run.seed, index, "data"),
         workers=options.workers,
         device=options.device,
     )
+
+
+def _augmentation(recipe: Recipe) -> BoxCrop | ShortEdgeCrop:
+    """As in the official code of the recipe's family."""
+    if hasattr(recipe, "short_side") and hasattr(recipe, "max_side"):
+        return ShortEdgeCrop(recipe.crop, recipe.short_side, recipe.max_side)
+    return BoxCrop(recipe.crop, recipe.area_factor)
 
 
 def _first_step_source(method: MethodClass) -> Path:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from protocols.protocol import BACKGROUND, Protocol
+from protocols.protocol import BACKGROUND, Protocol, Step
 from protocols.splits import StepSamples
 
 _SETTINGS = {
@@ -64,19 +64,25 @@ def _step(protocol: Protocol, index: int, samples: StepSamples | None) -> dict[s
         "index": index,
         "classes": [protocol.class_names[label] for label in step.classes],
         **({"domains": list(step.domains)} if step.domains else {}),
+        **({"things": _things(protocol, step)} if protocol.task == "panoptic" else {}),
         "train_images": len(samples.train) if samples else None,
         "val_images": len(samples.test) if samples else None,
     }
 
 
+def _things(protocol: Protocol, step: Step) -> list[str]:
+    return [protocol.class_names[label] for label in step.classes if label in protocol.things]
+
+
 def _step_lines(step: dict[str, Any]) -> list[str]:
     what = step.get("domains") or step["classes"]
     one, many = ("city", "cities") if "domains" in step else ("class", "classes")
+    things = f" ({len(step['things'])} things)" if "things" in step else ""
     counts = ""
     if step["train_images"] is not None:
         counts = f", {step['train_images']} training and {step['val_images']} validation images"
     return [
-        f"Step {step['index']}: {len(what)} {many if len(what) > 1 else one}{counts}",
+        f"Step {step['index']}: {len(what)} {many if len(what) > 1 else one}{things}{counts}",
         *_wrap(", ".join(what), "  "),
     ]
 
@@ -86,6 +92,8 @@ def _zero_at_test(protocol: Protocol) -> int:
 
 
 def _fate(protocol: Protocol, value: int) -> str:
+    if protocol.has_segments:
+        return "in no segment"
     return "background" if value == BACKGROUND and protocol.background else "ignored"
 
 
@@ -94,6 +102,14 @@ def _explain(protocol: Protocol) -> list[str]:
     rules = protocol.rules
     if protocol.is_domain_incremental:
         return ["all classes are labelled at every step; there is no background class, the rest is ignored"]
+    if protocol.has_segments:
+        return [
+            "in training an image shows its segments of the step's classes alone; the pixels of others are "
+            "in no target, which is neither background nor ignored",
+            "at test an image shows its segments of all classes seen so far; what is predicted on a future "
+            "class is wrong"
+            + ("; on pixels without any segment it does not count" if protocol.task == "panoptic" else ""),
+        ]
     if not protocol.background:
         return [
             "there is no background class: whatever a step does not learn is ignored in training and test"

@@ -60,6 +60,15 @@ def load_toml(path: Path, data_root: Path | None = None) -> CustomProtocol:
         raise type(error)(f"{path}: {error}") from None
 
 
+def task_of(path: Path) -> str:
+    """The task of a protocol file; ValueError or FileNotFoundError as `load_toml`."""
+    table = _read(path)
+    try:
+        return _choice(table, "task", TASKS)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -76,7 +85,7 @@ def _build(table: dict[str, Any], path: Path, data_root: Path | None) -> CustomP
     _check_keys(table, _TOP_KEYS, required=("name", "steps", "dataset"), where="")
     task = _choice(table, "task", TASKS)
     dataset = _dataset(table["dataset"], path, data_root)
-    if task != "semantic" and dataset.key != "ade":
+    if task not in dataset.tasks:
         raise ValueError(f"task = {task!r}: only layout = 'ade' has annotations for it, use 'semantic'")
     other_classes = _OTHER_CLASSES[_choice(table, "other_classes", tuple(_OTHER_CLASSES))]
     background = dataset.has_background and task == "semantic"
@@ -87,11 +96,12 @@ def _build(table: dict[str, Any], path: Path, data_root: Path | None) -> CustomP
         dataset=dataset.key,
         task=task,
         setting=_choice(table, "setting", SETTINGS),
-        steps=class_steps(_steps(table["steps"], dataset)),
+        steps=class_steps(_steps(table["steps"], dataset, task)),
         class_names=dataset.class_names,
         background=background,
         rules=RULES[_choice(table, "rules", tuple(RULES))],
         other_classes=other_classes,
+        things=tuple(sorted(dataset.things)) if task != "semantic" else (),
     )
     recipe = _recipe(table.get("recipe", {}), path, data_root)
     return CustomProtocol(protocol, dataset, recipe, _methods(table.get("methods", {})))
@@ -145,8 +155,8 @@ def _name(name: str) -> str:
     raise ValueError(f"name = {name!r}: a published protocol is called so, choose another name")
 
 
-def _steps(steps: list[Any], dataset: Dataset) -> list[tuple[int, ...]]:
-    """Label ids by step. Every step has a class, and no class is met twice."""
+def _steps(steps: list[Any], dataset: Dataset, task: str) -> list[tuple[int, ...]]:
+    """Label ids by step. Every step has a class, no class is met twice, and instances are things."""
     seen: dict[int, int] = {}
     pieces = []
     for index, entries in enumerate(steps):
@@ -157,6 +167,10 @@ def _steps(steps: list[Any], dataset: Dataset) -> list[tuple[int, ...]]:
             if label in seen:
                 raise ValueError(
                     f"steps[{index}]: class {entry!r} is in steps[{seen[label]}] already, remove one of them"
+                )
+            if task == "instance" and label not in dataset.things:
+                raise ValueError(
+                    f"steps[{index}]: class {entry!r} is stuff, task = 'instance' takes things only"
                 )
             seen[label] = index
         pieces.append(piece)

@@ -6,6 +6,8 @@ The tables follow the official repositories ("Label mapping per split": MiB `dat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,6 +45,17 @@ def test_lut(protocol: Protocol, step_index: int) -> Table:
 
 
 test_lut.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where a test imports it
+
+
+def replay_lut(protocol: Protocol, step_index: int, labels: Iterable[int]) -> Table:
+    """(256,) uint8: as `training_lut`, for an image of the memory whose annotation holds `labels` alone.
+
+    These label ids, of this step or of earlier ones, keep their channels; all other classes that some step
+    learns look as old ones do. Source: BalConpas `continual/memory_generator`.
+    """
+    lut = training_lut(protocol, step_index)
+    lut[_learnt(protocol)] = BACKGROUND if protocol.background else IGNORE
+    return _with_channels(lut, protocol, step_index, tuple(labels))
 
 
 def _table(protocol: Protocol) -> Table:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from protocols.datasets import Dataset, Sample
-from protocols.segments import Segments
-from protocols.transforms import PixelStatistics, augment, centre_crop, normalise
+from protocols.datasets.segment_table import Counts
+from protocols.labels import Table, replay_lut, test_lut, training_lut
+from protocols.presence import count
+from protocols.protocol import IGNORE, Protocol
+from protocols.reading import CentreReader, TrainingReader, WholeReader, as_it_is, collate
+from protocols.segments import SegmentMap, Segments
+from protocols.short_edge import ShortEdgeCrop
+from protocols.transforms import BoxCrop, PixelStatistics, normalise
 
 
 def derive_seed(*parts: object) -> int:
@@ -30,44 +38,43 @@ class Batch:
     images: Tensor
     """float32 (B, 3, H, W), normalised."""
     labels: Tensor
-    """int64 (B, H, W): channel index, 0 background, 255 ignored."""
+    """int64 (B, H, W): channel index, 0 background, 255 ignored. Where there are segments: the class of the
+    segment that lies there, 255 where there is none."""
     segments: list[Segments] | None = None
-    """Of each image, where the protocol has segments."""
+    """What panoptic and instance protocols are learnt from, one entry an image; None for semantic ones."""
 
 
-class _Crops(TorchDataset[tuple[Tensor, Tensor]]):
-    """Reads a sample, maps its label ids through the look-up table and cuts the crop.
+@dataclass(frozen=True)
+class ReplaySample:
+    """An image of the memory, with the label ids that its kept annotation holds."""
 
-    Keys are (sample number, seed); the seed is None for evaluation, which crops the centre.
-    """
+    sample: Sample
+    labels: tuple[int, ...]
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        samples: Sequence[Sample],
-        lut: np.ndarray,
-        crop: int,
-        area_factor: tuple[float, ...],
-    ) -> None:
-        self.dataset, self.samples, self.lut = dataset, samples, lut
-        self.crop, self.area_factor = crop, area_factor
 
-    def __getitem__(self, key: tuple[int, int | None]) -> tuple[Tensor, Tensor]:
-        number, seed = key
-        image, labels = self.dataset.read(self.samples[number])
-        if seed is None:
-            return centre_crop(image, self.lut[labels], self.crop)
-        return augment(image, self.lut[labels], self.crop, self.area_factor, seed)
+@dataclass(frozen=True, eq=False)
+class TestImage:
+    """A whole test image. Either `labels`, or `segments` and their `channels`, are there."""
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    __test__ = False  # pytest would collect it where a test imports it
+
+    image: Tensor
+    """float32 (1, 3, h, w), normalised, the short side as the recipe has it; not padded."""
+    size: tuple[int, int]
+    """Height and width of the photograph."""
+    labels: Tensor | None = None
+    """int64 (H, W) at the photograph's size: channel index, 255 ignored."""
+    segments: SegmentMap | None = None
+    channels: Tensor | None = None
+    """int64 (N,) on the CPU: channel index of each segment, -1 for a class that is not learnt yet."""
 
 
 class _ShuffledBatches:
     """The batches of a whole step from batch `first` on, each a list of (sample number, seed).
 
     The last incomplete batch of an epoch is dropped as in the official loaders; a set smaller than one
-    batch is repeated until it fills one.
+    batch is repeated until it fills one. The Mask2Former family's own loader never ends and groups images by
+    aspect ratio; with crops that are all padded to one square, that changes nothing but the order.
     """
 
     def __init__(self, num_samples: int, batch: int, iterations: int, first: int, seed: int) -> None:
@@ -105,45 +112,133 @@ class StepData:
     """What may be seen in one step, handed to a method's hooks."""
 
     dataset: Dataset
+    protocol: Protocol
+    index: int
+    """Of the step."""
     train: Sequence[Sample]
     test: Sequence[Sample]
-    training_lut: np.ndarray
-    """uint8 (256,): label id -> training label."""
-    test_lut: np.ndarray
-    """uint8 (256,): label id -> test label."""
-    crop: int
-    area_factor: tuple[float, ...]
-    """Least and most area of a training box, relative to the image."""
+    train_counts: Counts | None
+    """As `StepSamples.train_counts`."""
+    augmentation: BoxCrop | ShortEdgeCrop
+    """DeepLab's family or Mask2Former's."""
     batch: int
     statistics: PixelStatistics
     seed: int
     workers: int
     device: torch.device
+    replay: Sequence[ReplaySample] = ()
+    """Images of the memory, trained on besides `train`."""
+
+    @cached_property
+    def training_lut(self) -> Table:
+        """uint8 (256,): label id -> training label."""
+        return training_lut(self.protocol, self.index)
+
+    @cached_property
+    def test_lut(self) -> Table:
+        """uint8 (256,): label id -> test label."""
+        return test_lut(self.protocol, self.index)
+
+    def with_replay(self, replay: Iterable[ReplaySample]) -> StepData:
+        """The same step with images of the memory: one list, each image once an epoch, no oversampling.
+
+        An image may be in both lists, with other labels. Source: BalConpas `train_continual.py@main`, which
+        joins the lists of the step and of the memory.
+        """
+        return replace(self, replay=tuple(replay))
+
+    def class_counts(self, labels: Sequence[int]) -> npt.NDArray[np.int64]:
+        """(training images, labels): how many segments of each label id an image has, in list order.
+
+        For the semantic task 1 where the class is in the image. No photograph is opened, and masks only in a
+        domain protocol.
+        """
+        counts = self.train_counts
+        if counts is None:
+            counts = count(self.dataset, self.train).astype(np.uint16)
+        return counts[:, list(labels)].astype(np.int64)
+
+    def train_positions(self) -> npt.NDArray[np.int64]:
+        """(training images,): where each is in `dataset.samples("train")`, the same at every step.
+
+        What a memory keeps, because it can be written as a tensor.
+        """
+        position = {sample: i for i, sample in enumerate(self.dataset.samples("train"))}
+        return np.array([position[sample] for sample in self.train], dtype=np.int64)
 
     def training_batches(self, iterations: int, first: int = 0) -> Iterator[Batch]:
         """Augmented, shuffled batches number `first` to `iterations` - 1 of this step."""
-        batches = _ShuffledBatches(len(self.train), self.batch, iterations, first, self.seed)
-        return self._load(self.train, self.training_lut, batches)
+        samples = [*self.train, *(entry.sample for entry in self.replay)]
+        luts = [self.training_lut] * len(self.train)
+        luts += [replay_lut(self.protocol, self.index, entry.labels) for entry in self.replay]
+        task = self.protocol.task
+        if self.protocol.has_segments:
+            self.dataset.segment_table("train", task)  # before the loader forks, so that one process reads it
+        loader: DataLoader = DataLoader(
+            TrainingReader(self.dataset, task, samples, luts, self.augmentation),
+            batch_sampler=_ShuffledBatches(len(samples), self.batch, iterations, first, self.seed),  # type: ignore[arg-type]
+            collate_fn=collate,
+            **self._processes(),
+        )
+        for images, targets, classes in loader:
+            yield self._batch(images, targets, classes)
 
     def first_epoch(self) -> Iterator[Batch]:
         """The batches of the first pass over this step's training images, for statistics before it trains."""
-        return self.training_batches(batches_per_epoch(len(self.train), self.batch))
+        return self.training_batches(batches_per_epoch(len(self.train) + len(self.replay), self.batch))
 
     def test_batches(self) -> Iterator[Batch]:
         """Every test image once, in list order, centre-cropped, with the labels of the test rule."""
-        numbers = [(i, None) for i in range(len(self.test))]
-        batches = [numbers[i : i + self.batch] for i in range(0, len(numbers), self.batch)]
-        return self._load(self.test, self.test_lut, batches)
-
-    def _load(self, samples: Sequence[Sample], lut: np.ndarray, batches: object) -> Iterator[Batch]:
-        loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            _Crops(self.dataset, samples, lut, self.crop, self.area_factor),
-            batch_sampler=batches,  # type: ignore[arg-type]
-            num_workers=self.workers,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader draws from the global stream of the training
+        assert isinstance(self.augmentation, BoxCrop), "whole images are tested: use `test_images`"
+        loader: DataLoader = DataLoader(
+            CentreReader(self.dataset, self.test, self.test_lut, self.augmentation),
+            batch_size=self.batch,
+            **self._processes(),
         )
         for images, labels in loader:
-            images = images.to(self.device, non_blocking=True)
-            labels = labels.to(self.device, non_blocking=True).long()
-            yield Batch(normalise(images, self.statistics), labels)
+            yield Batch(normalise(self._there(images), self.statistics), self._there(labels).long())
+
+    def test_images(self) -> Iterator[TestImage]:
+        """Every test image once, in list order, whole."""
+        assert isinstance(self.augmentation, ShortEdgeCrop), "centre crops are tested: use `test_batches`"
+        if self.protocol.has_segments:
+            self.dataset.segment_table("val", self.protocol.task)  # as in `training_batches`
+        reader = WholeReader(self.dataset, self.protocol.task, self.test, self.test_lut, self.augmentation)
+        loader: DataLoader = DataLoader(
+            reader,
+            batch_size=None,
+            collate_fn=as_it_is,  # type: ignore[arg-type]
+            **self._processes(),
+        )
+        for pixels, size, truth in loader:
+            image = normalise(self._there(pixels)[None], self.statistics)
+            if isinstance(truth, SegmentMap):
+                channels = torch.from_numpy(self.test_lut[truth.labels].astype(np.int64))
+                channels[channels == IGNORE] = -1
+                yield TestImage(image, size, segments=truth, channels=channels)
+            else:
+                yield TestImage(image, size, labels=self._there(truth).long())
+
+    def _batch(self, images: Tensor, targets: Tensor, classes: Sequence[Tensor]) -> Batch:
+        """On the device: pixels normalised, and masks made from the numbers of the segments."""
+        pixels, targets = normalise(self._there(images), self.statistics), self._there(targets).long()
+        if not self.protocol.has_segments:
+            return Batch(pixels, targets)
+        segments, labels = [], []
+        nowhere = torch.tensor([IGNORE], device=self.device)
+        for numbers, known in zip(targets, map(self._there, classes), strict=True):
+            ordinals = torch.arange(1, len(known) + 1, device=self.device)
+            segments.append(Segments(known, numbers == ordinals[:, None, None]))
+            labels.append(torch.cat([nowhere, known])[numbers])
+        return Batch(pixels, torch.stack(labels), segments)
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    def _processes(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.workers,
+            "pin_memory": self.device.type == "cuda",
+            # Else the loader draws from the global stream of the training.
+            "generator": torch.Generator(),
+        }

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from protocols.datasets import Dataset, Sample
+from protocols.datasets.segment_table import Counts
 
 _VERSION = 1
 _CHUNK = 128
@@ -38,6 +39,12 @@ def presence(dataset: Dataset, samples: Sequence[Sample], cache_dir: Path, worke
     table = count(dataset, samples, workers)
     _save(path, table)
     return table
+
+
+def segment_counts(dataset: Dataset, split: str, task: str) -> Counts:
+    """(N, 256): how many segments of each label id the images of a split have, from the JSON file alone."""
+    stems = [sample.mask.stem for sample in dataset.samples(split)]
+    return dataset.segment_table(split, task).counts(stems)
 
 
 def count(dataset: Dataset, samples: Sequence[Sample], workers: int = 1) -> Presence:

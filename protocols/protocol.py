@@ -77,6 +77,11 @@ class Protocol:
         return bool(self.steps[0].domains)
 
     @property
+    def has_segments(self) -> bool:
+        """Whether images have segments (panoptic, instance) instead of one class a pixel."""
+        return self.task != "semantic"
+
+    @property
     def has_background_shift(self) -> bool:
         """Whether the background of a step hides the classes of other steps, which is what MiB names so."""
         return self.background and not self.is_domain_incremental

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from protocols.datasets import Dataset, Sample
+from protocols.datasets.segment_table import Counts
 from protocols.domains import domain_indices
 from protocols.partition import assign_steps
-from protocols.presence import Presence, presence
+from protocols.presence import Presence, presence, segment_counts
 from protocols.protocol import BACKGROUND, IGNORE, Protocol
 
 Indices = npt.NDArray[np.int64]
@@ -24,6 +25,9 @@ class StepSamples:
 
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    train_counts: Counts | None = field(default=None, compare=False, repr=False)
+    """(training images, 256): segments of each label id in an image; 1 for a class that is there where
+    there are no segments. None in a domain protocol, which looks at no mask."""
 
 
 def train_indices(protocol: Protocol, dataset: Dataset, present: Presence) -> list[Indices]:
@@ -67,12 +71,21 @@ def step_samples(protocol: Protocol, dataset: Dataset, cache_dir: Path, workers:
         pool = train + val
         split = domain_indices(protocol, [sample.domain for sample in pool])
         return [StepSamples(_pick(pool, chosen), _pick(pool, test)) for chosen, test in split]
-    chosen_train = train_indices(protocol, dataset, presence(dataset, train, cache_dir, workers))
-    chosen_val = test_indices(protocol, presence(dataset, val, cache_dir, workers))
+    counts, val_counts = (_counts(protocol, dataset, split, cache_dir, workers) for split in ("train", "val"))
+    chosen_train = train_indices(protocol, dataset, counts > 0)
+    chosen_val = test_indices(protocol, val_counts > 0)
     return [
-        StepSamples(_pick(train, chosen), _pick(val, test))
+        StepSamples(_pick(train, chosen), _pick(val, test), counts[chosen])
         for chosen, test in zip(chosen_train, chosen_val, strict=True)
     ]
+
+
+def _counts(protocol: Protocol, dataset: Dataset, split: str, cache_dir: Path, workers: int) -> Counts:
+    """(N, 256). An image belongs to a panoptic or instance step for which it has at least one segment
+    (BalConpas `continual/prepare_datasets.py`)."""
+    if protocol.has_segments:
+        return segment_counts(dataset, split, protocol.task)
+    return presence(dataset, dataset.samples(split), cache_dir, workers).astype(np.uint16)
 
 
 def check_steps(protocol: Protocol, steps: Sequence[StepSamples]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from PIL import Image
@@ -19,37 +21,41 @@ IMAGENET: PixelStatistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ASPECT_RATIO = [3 / 4, 4 / 3]
 
 
-def augment(
-    image: Image.Image, labels: np.ndarray, crop: int, area_factor: tuple[float, ...], seed: int
-) -> tuple[Tensor, Tensor]:
-    """Draw a box, squash it to `crop` x `crop`, flip it left-right half of the time.
+@dataclass(frozen=True)
+class BoxCrop:
+    """Draw a box, squash it to a square, flip it left-right half of the time."""
 
-    The box has `area_factor` (least, most) of the image's area. Everything random comes from `seed` alone,
-    so the number of loader workers changes nothing.
-    Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
-    """
-    target = Image.fromarray(labels)
-    with torch.random.fork_rng(devices=[]):
-        # The CPU's alone: torch.manual_seed, which seeds GPUs too, takes longer than the crop.
-        torch.default_generator.manual_seed(seed)
-        top, left, height, width = RandomResizedCrop.get_params(image, list(area_factor), ASPECT_RATIO)
-        flip = bool(torch.rand(()) < 0.5)
-    image = F.resized_crop(image, top, left, height, width, [crop, crop], BILINEAR)
-    target = F.resized_crop(target, top, left, height, width, [crop, crop], NEAREST)
-    if flip:
-        image, target = F.horizontal_flip(image), F.horizontal_flip(target)
-    return _as_tensors(image, target)
+    crop: int
+    """Side of the square."""
+    area_factor: tuple[float, ...]
+    """Least and most area of the box, relative to the image."""
 
+    def __call__(self, image: Image.Image, labels: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+        """Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
 
-def centre_crop(image: Image.Image, labels: np.ndarray, crop: int) -> tuple[Tensor, Tensor]:
-    """Resize the shorter side to `crop` and cut the central square: what the papers evaluate on.
+        Everything random comes from `seed` alone, so the number of loader workers changes nothing.
+        """
+        target = Image.fromarray(labels)
+        with torch.random.fork_rng(devices=[]):
+            # The CPU's alone: torch.manual_seed, which seeds GPUs too, takes longer than the crop.
+            torch.default_generator.manual_seed(seed)
+            box = RandomResizedCrop.get_params(image, list(self.area_factor), ASPECT_RATIO)
+            flip = bool(torch.rand(()) < 0.5)
+        image = F.resized_crop(image, *box, [self.crop, self.crop], BILINEAR)
+        target = F.resized_crop(target, *box, [self.crop, self.crop], NEAREST)
+        if flip:
+            image, target = F.horizontal_flip(image), F.horizontal_flip(target)
+        return _as_tensors(image, target)
 
-    Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
-    """
-    target = Image.fromarray(labels)
-    image = F.center_crop(F.resize(image, [crop], BILINEAR), [crop, crop])
-    target = F.center_crop(F.resize(target, [crop], NEAREST), [crop, crop])
-    return _as_tensors(image, target)
+    def for_test(self, image: Image.Image, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Resize the shorter side to `crop` and cut the central square: what the papers evaluate on.
+
+        Returns a uint8 image (3, crop, crop) and uint8 labels (crop, crop).
+        """
+        target = Image.fromarray(labels)
+        image = F.center_crop(F.resize(image, [self.crop], BILINEAR), [self.crop, self.crop])
+        target = F.center_crop(F.resize(target, [self.crop], NEAREST), [self.crop, self.crop])
+        return _as_tensors(image, target)
 
 
 def normalise(images: Tensor, statistics: PixelStatistics) -> Tensor:

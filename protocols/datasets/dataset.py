@@ -12,6 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from protocols.datasets.files import mask_array, mask_values, open_image, open_mask
+from protocols.datasets.segment_table import SegmentTable
+from protocols.segments import SegmentMap
 
 SPLITS = ("train", "val")
 STANDIN_MARKER = "STANDIN.json"
@@ -39,6 +41,8 @@ class Dataset(ABC):
     title: ClassVar[str]
     official_sizes: ClassVar[dict[str, int]] = {}
     """Samples a split of the published data set."""
+    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
+    """What its annotations allow."""
     things: ClassVar[frozenset[int]] = frozenset()
     """Label ids of the countable classes, where there are panoptic annotations; the others are stuff."""
     class_names: tuple[str, ...]
@@ -50,10 +54,11 @@ class Dataset(ABC):
     def __init__(self, root: Path) -> None:
         self.root = self.locate(Path(root))
         self._samples: dict[str, tuple[Sample, ...]] = {}
+        self._tables: dict[tuple[str, str], SegmentTable] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the lists: loader processes get the samples that they need, not all of them."""
-        return {**self.__dict__, "_samples": {}}
+        """Without lists and tables: a spawned process gets the samples that it needs and reads its own."""
+        return {**self.__dict__, "_samples": {}, "_tables": {}}
 
     @classmethod
     def candidates(cls, root: Path) -> tuple[Path, ...]:
@@ -90,6 +95,14 @@ class Dataset(ABC):
     def raw_to_label(self) -> npt.NDArray[np.int16]:
         """(256,) value in the file -> label id, -1 where the value must not occur."""
 
+    def list_segments(self, split: str, task: str) -> SegmentTable:
+        """Which segments each image of `split` has, read from disk. FileNotFoundError, ValueError."""
+        raise ValueError(f"{self.title} has no {task} annotations: choose a protocol of another data set")
+
+    def read_segments(self, sample: Sample, task: str) -> SegmentMap:
+        """The segments of `sample`; ValueError for a damaged file."""
+        raise ValueError(f"{self.title} has no {task} annotations: choose a protocol of another data set")
+
     @property
     def is_synthetic(self) -> bool:
         """Whether this is a stand-in drawn by us: `root` holds the marker."""
@@ -113,6 +126,12 @@ class Dataset(ABC):
             self._samples[split] = found
         return self._samples[split]
 
+    def segment_table(self, split: str, task: str) -> SegmentTable:
+        """Which segments the images of `split` have for `task`; read once in a process."""
+        if (split, task) not in self._tables:
+            self._tables[split, task] = self.list_segments(split, task)
+        return self._tables[split, task]
+
     def differences(self) -> tuple[str, ...]:
         """One sentence for each split whose number of samples is not the published data set's."""
         return tuple(
@@ -134,13 +153,14 @@ class Dataset(ABC):
     def read(self, sample: Sample) -> tuple[Image.Image, npt.NDArray[np.uint8]]:
         """The RGB image and its (H, W) uint8 label ids; ValueError when their sizes differ."""
         image, labels = self.read_image(sample), self.read_labels(sample)
-        height, width = labels.shape
-        if image.size != (width, height):
-            raise ValueError(
-                f"{sample.image} is {image.width}x{image.height} pixels but its mask {sample.mask} is "
-                f"{width}x{height}: give both the same size (nearest neighbour for masks)"
-            )
+        _check_size(sample.image, image, f"its mask {sample.mask}", labels.shape)
         return image, labels
+
+    def read_with_segments(self, sample: Sample, task: str) -> tuple[Image.Image, SegmentMap]:
+        """The RGB image and its segments; ValueError when their sizes differ."""
+        image, segments = self.read_image(sample), self.read_segments(sample, task)
+        _check_size(sample.image, image, f"its {task} annotation", segments.ids.shape)
+        return image, segments
 
     def label_values(self, sample: Sample) -> npt.NDArray[np.bool_]:
         """(256,) bool: which label ids the mask of `sample` shows. Opens no photograph."""
@@ -160,6 +180,15 @@ class Dataset(ABC):
                 f"({_ranges(np.flatnonzero(allowed).tolist())}): convert the mask to these ids, or mark its "
                 "pixels 255 (void)"
             )
+
+
+def _check_size(path: Path, image: Image.Image, mask: str, shape: tuple[int, ...]) -> None:
+    height, width = shape
+    if image.size != (width, height):
+        raise ValueError(
+            f"{path} is {image.width}x{image.height} pixels but {mask} is "
+            f"{width}x{height}: give both the same size (nearest neighbour for masks)"
+        )
 
 
 def _ranges(values: list[int]) -> str:

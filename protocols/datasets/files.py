@@ -47,6 +47,15 @@ def open_mask(path: Path) -> Image.Image:
     return mask
 
 
+def open_id_mask(path: Path) -> npt.NDArray[np.int32]:
+    """(H, W) segment ids of a COCO panoptic PNG: R + 256 G + 65536 B."""
+    mask = _load(path, "panoptic mask")
+    if mask.mode != "RGB":
+        raise ValueError(f"{path}: a panoptic mask of mode {mask.mode} instead of RGB: prepare it again")
+    red, green, blue = (channel.astype(np.int32) for channel in np.moveaxis(np.asarray(mask), -1, 0))
+    return red | green << 8 | blue << 16
+
+
 def mask_array(mask: Image.Image) -> npt.NDArray[np.uint8]:
     """(H, W) uint8 values as they stand in the file; a 1-bit mask gives 0 and 1."""
     return np.asarray(mask).astype(np.uint8)

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,10 @@ from protocols.datasets.cityscapes import CITIES
 from protocols.datasets.dataset import STANDIN_MARKER
 from protocols.datasets.synthetic_layouts import LAYOUTS, Hand, Layout, Scene, city_of, deal_hands
 
-VERSION = 1
-"""Part of the marker and of every seed: raise it whenever a drawn byte changes."""
+VERSION = 2
+"""Part of the marker: raise it whenever a written byte changes."""
+_SEED = 1
+"""Part of every seed: raise it whenever the photographs or labels change."""
 
 Floats = NDArray[np.float32]
 
@@ -76,7 +78,7 @@ def textures(count: int) -> tuple[Texture, ...]:
         patterns.append(int(np.bincount(np.array(patterns, int), near, minlength=len(PATTERNS)).argmin()))
     towards_middle = np.where(rgb.mean(axis=1, keepdims=True) < 0.5, 1, -1)
     ground, accent = ((rgb + s * towards_middle).clip(0, 1).astype(np.float32) for s in (-0.06, 0.12))
-    order = np.random.default_rng([VERSION, count]).permutation(count)
+    order = np.random.default_rng([_SEED, count]).permutation(count)
     return tuple(Texture(ground[i], accent[i], PATTERNS[patterns[i]]) for i in order)
 
 
@@ -197,37 +199,46 @@ def draw_scene(layout: Layout, hand: Hand, rng: np.random.Generator, city: str =
     return Scene((255 * image.clip(0, 1)).astype(np.uint8), labels, instances)
 
 
-def _draw_image(key: str, top: Path, split: str, index: int, hand: Hand) -> None:
-    """Draw and write one image; seeded by its own place, so that any worker draws the same bytes."""
+def _draw_image(key: str, top: Path, split: str, index: int, hand: Hand) -> Any:
+    """Draw and write one image; seeded by its own place, so that any worker draws the same bytes.
+
+    Returns what its layout says of it in the files about the whole split.
+    """
     layout = LAYOUTS[key]
-    rng = np.random.default_rng([VERSION, zlib.crc32(key.encode()), ("train", "val").index(split), index])
+    rng = np.random.default_rng([_SEED, zlib.crc32(key.encode()), ("train", "val").index(split), index])
     city = city_of(split, index) if key == "cityscapes" else ""
-    layout.write(top, split, index, draw_scene(layout, hand, rng, city))
+    return layout.write(top, split, index, draw_scene(layout, hand, rng, city))
 
 
 def plan(key: str, split: str, num_images: int) -> list[Hand]:
     """The classes that each image of a split will show: what `draw_standin` draws, without drawing."""
-    rng = np.random.default_rng([VERSION, zlib.crc32(key.encode()), 2 + ("train", "val").index(split)])
+    rng = np.random.default_rng([_SEED, zlib.crc32(key.encode()), 2 + ("train", "val").index(split)])
     return deal_hands(LAYOUTS[key], num_images, rng)
 
 
 def _draw_all(key: str, top: Path, sizes: dict[str, int], workers: int) -> None:
-    jobs = [
-        (key, top, split, i, hand) for split in sizes for i, hand in enumerate(plan(key, split, sizes[split]))
-    ]
+    for split, size in sizes.items():
+        LAYOUTS[key].write_lists(top, split, _draw_split(key, top, split, size, workers))
+
+
+def _draw_split(key: str, top: Path, split: str, size: int, workers: int) -> list[Any]:
+    jobs = [(key, top, split, i, hand) for i, hand in enumerate(plan(key, split, size))]
     columns = list(zip(*jobs, strict=True))
-    progress = tqdm(total=len(jobs), desc=f"drawing the {key} stand-in", unit="image", disable=None)
-    with progress:
+    drawn = []
+    name = f"drawing the {key} stand-in, {split}"
+    with tqdm(total=len(jobs), desc=name, unit="image", disable=None) as progress:
         if workers == 1:
             for job in jobs:
-                _draw_image(*job)
+                drawn.append(_draw_image(*job))
                 progress.update()
-            return
+            return drawn
         # Fork where it is safe: spawned workers would import the caller's main module, and torch with it.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for _ in pool.map(_draw_image, *columns, chunksize=32):
+            for image in pool.map(_draw_image, *columns, chunksize=32):
+                drawn.append(image)
                 progress.update()
+    return drawn
 
 
 def read_marker(folder: Path) -> dict[str, object] | None:
@@ -260,7 +271,6 @@ def _draw_and_install(key: str, final: Path, sizes: dict[str, int], workers: int
         top = scratch / "new"
         top.mkdir()
         _draw_all(key, top, sizes, workers)
-        LAYOUTS[key].write_lists(top, sizes["train"], sizes["val"])
         marker = {"standin": key, "version": VERSION, **sizes}
         (top / STANDIN_MARKER).write_text(json.dumps(marker, indent=2) + "\n")
         if final.exists():

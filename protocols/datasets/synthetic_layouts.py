@@ -6,10 +6,11 @@ read by the reader of the real data set. `synthetic.py` draws the scenes that ar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from PIL import Image
 
 from protocols.datasets.ade import STUFF_IDS, THING_IDS
 from protocols.datasets.cityscapes import CITIES
+from protocols.prepare.ade_segments import Record, annotate, instance_file, panoptic_file
 
 SPLIT_CITIES = {"train": CITIES[:18], "val": CITIES[18:]}
 CITYSCAPES_IGNORED = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
@@ -61,10 +63,10 @@ class Layout:
     num_regions: tuple[int, int]
     """Fewest and most regions an image, both included."""
     num_objects: tuple[int, int]
-    write: Callable[[Path, str, int, Scene], None]
+    write: Callable[[Path, str, int, Scene], Any]
     """(top folder, "train" or "val", index, scene): writes the files of one image."""
-    write_lists: Callable[[Path, int, int], None] = lambda top, train, val: None
-    """(top folder, train images, val images): writes the list files."""
+    write_lists: Callable[[Path, str, list[Any]], None] = lambda top, split, images: None
+    """(top folder, split, what `write` returned for its images): writes the files about all of them."""
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -103,7 +105,8 @@ def _object_borders(instances: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return border
 
 
-def _write_voc(top: Path, split: str, index: int, scene: Scene) -> None:
+def _write_voc(top: Path, split: str, index: int, scene: Scene) -> str:
+    """Returns the file stem."""
     stem = _voc_stem(split, index)
     border = _object_borders(scene.instances)
     labels = Image.fromarray(np.where(border, np.uint8(255), scene.labels))
@@ -113,18 +116,17 @@ def _write_voc(top: Path, split: str, index: int, scene: Scene) -> None:
     if split == "val" or index % 2 == 0:  # the real archive annotates only `train` and `val` itself
         _save(labels, top / f"SegmentationClass/{stem}.png", _voc_palette())
         _save(instances, top / f"SegmentationObject/{stem}.png", _voc_palette())
+    return stem
 
 
-def _write_voc_lists(top: Path, train: int, val: int) -> None:
+def _write_voc_lists(top: Path, split: str, stems: list[str]) -> None:
     """`train_aug` names image and mask, as in the archive of the augmented masks; the others name stems."""
-    stems = [_voc_stem("train", i) for i in range(train)]
-    lists = {
-        "train_aug": [f"/JPEGImages/{stem}.jpg /SegmentationClassAug/{stem}.png" for stem in stems],
-        "train": stems[::2],
-        "val": [_voc_stem("val", i) for i in range(val)],
-    }
+    lists = {"val": stems}
+    if split == "train":
+        pairs = [f"/JPEGImages/{stem}.jpg /SegmentationClassAug/{stem}.png" for stem in stems]
+        lists = {"train_aug": pairs, "train": stems[::2]}
     folder = top / "ImageSets/Segmentation"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, lines in lists.items():
         (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
 
@@ -136,7 +138,7 @@ def _ade_categories() -> NDArray[np.uint8]:
     return table
 
 
-def _write_ade(top: Path, split: str, index: int, scene: Scene) -> None:
+def _write_ade(top: Path, split: str, index: int, scene: Scene) -> Record:
     stem = f"ADE_{split}_{index + 1:08d}"
     folder = "training" if split == "train" else "validation"
     category = _ade_categories()[scene.labels] * (scene.instances > 0)
@@ -144,6 +146,14 @@ def _write_ade(top: Path, split: str, index: int, scene: Scene) -> None:
     _save(Image.fromarray(scene.image), top / f"images/{folder}/{stem}.jpg")
     _save(Image.fromarray(scene.labels), top / f"annotations/{folder}/{stem}.png")
     _save(Image.fromarray(instance), top / f"annotations_instance/{folder}/{stem}.png")
+    colours, panoptic, instances = annotate(scene.labels, instance)
+    _save(Image.fromarray(colours), top / f"ade20k_panoptic_{split}/{stem}.png")
+    return Record(stem, scene.labels.shape[1], scene.labels.shape[0], panoptic, instances)
+
+
+def _write_ade_files(top: Path, split: str, records: list[Record]) -> None:
+    for task, content in (("panoptic", panoptic_file(records)), ("instance", instance_file(records))):
+        (top / f"ade20k_{task}_{split}.json").write_text(json.dumps(content, separators=(",", ":")))
 
 
 def city_of(split: str, index: int) -> str:
@@ -188,6 +198,7 @@ LAYOUTS = {
         num_regions=(1, 3),
         num_objects=(2, 4),
         write=_write_ade,
+        write_lists=_write_ade_files,
     ),
     "cityscapes": Layout(
         top="cityscapes",
