@@ -1,0 +1,54 @@
+"""Losses of SegViT: one query a class, so that nothing is matched.
+
+S predictions, B images, C classes, K = C or 1 (one "present" for all classes), N pairs of an image and a
+class that it shows. Every loss is given for each prediction, (S,): their sum is minimised.
+Source: SegViT `losses/atm_loss.py`, `losses/criterion.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
+
+from methods.losses.set_prediction import dice_loss
+from methods.networks.segmenter import upsample
+from protocols.protocol import IGNORE
+
+ABSENT_WEIGHT = 0.1
+
+
+def classes_shown(labels: Tensor, num_classes: int) -> Tensor:
+    """bool (B, C): which classes lie somewhere in the labels, int64 (B, H, W) in 0..C-1 or 255."""
+    found = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
+    return found.scatter_(1, labels.flatten(1), True)[:, :num_classes]
+
+
+def presence_loss(logits: Tensor, shown: Tensor) -> Tensor:
+    """(S,) cross-entropy of (S, B, C, K + 1) logits: the own class where `shown` (B, C), else "absent", last.
+
+    A mean weighted by 1 and by `ABSENT_WEIGHT` for "absent".
+    """
+    absent = logits.shape[-1] - 1
+    own = torch.arange(shown.shape[1], device=shown.device) if absent > 1 else 0
+    targets = torch.where(shown, own, absent)
+    nll = F.cross_entropy(logits.flatten(0, 2), targets.expand(logits.shape[:3]).flatten(), reduction="none")
+    weights = nll.new_full(shown.shape, ABSENT_WEIGHT).masked_fill_(shown, 1.0)
+    return (nll.view(logits.shape[:3]) * weights).sum((1, 2)) / weights.sum()
+
+
+def mask_losses(masks: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal and dice loss of the masks (S, B, C, h, w) of the classes shown: two (S,).
+
+    The masks are resized to the labels, int64 (B, H, W). Pixels without a label, padding included, count as
+    negatives of every class: the official `valid` mask is not used.
+    """
+    image, number = shown.nonzero(as_tuple=True)
+    if not len(image):
+        return (zero := masks.flatten(1).sum(1) * 0.0), zero
+    logits = upsample(masks[:, image, number], *labels.shape[1:]).flatten(2)
+    targets = (labels[image] == number[:, None, None]).flatten(1).to(logits)
+    targets = targets.expand(len(logits), -1, -1)
+    focal = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0).mean(2)
+    return focal.sum(1) / len(image), dice_loss(logits, targets).sum(1) / len(image)
