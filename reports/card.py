@@ -11,6 +11,10 @@ SETTINGS = {
     "domain": "each step brings the images of other domains, always with all classes",
 }
 PLACES = {0: "background", 255: "ignored"}
+RULE_OF_SEGMENTS = (
+    "- **At test:** images that show no class learnt so far are left out; "
+    "what is predicted on classes of later steps is wrong"
+)
 FEW_CLASSES = 25
 """Up to so many classes are listed by name."""
 
@@ -30,7 +34,6 @@ def card_lines(protocol: ProtocolCard) -> list[str]:
     sizes = [len(step.domains) if step.domains else len(step.classes) for step in protocol.steps]
     unit = "domains" if protocol.is_domain_incremental else "classes"
     total = len({label for step in protocol.steps for label in step.classes})
-    counted = "counted as a class" if protocol.background else "none"
     learnt = f"{' + '.join(map(str, sizes))} {unit}; {total} classes in all"
     lines = [
         f"- **Data set:** {protocol.dataset_title}",
@@ -38,8 +41,7 @@ def card_lines(protocol: ProtocolCard) -> list[str]:
         f"- **Setting:** {protocol.setting}" + (f": {meaning}" if meaning else ""),
         f"- **Steps:** {len(protocol.steps)}, of {learnt}",
         *(_named_steps(protocol) if total <= FEW_CLASSES else []),
-        f"- **Background:** {counted}",
-        f"- **Label rules** ({protocol.rules.name}): {_rules(protocol)}",
+        *(_rules_of_pixels(protocol) if protocol.task == "semantic" else [RULE_OF_SEGMENTS]),
     ]
     return lines + [f"- **Note:** {note}" for note in protocol.notes]
 
@@ -50,6 +52,14 @@ def _named_steps(protocol: ProtocolCard) -> list[str]:
         names = step.domains or tuple(protocol.class_names[label] for label in step.classes)
         lines.append(f"  - step {index}: {', '.join(names)}")
     return lines
+
+
+def _rules_of_pixels(protocol: ProtocolCard) -> list[str]:
+    counted = "counted as a class" if protocol.background else "none"
+    return [
+        f"- **Background:** {counted}",
+        f"- **Label rules** ({protocol.rules.name}): {_rules(protocol)}",
+    ]
 
 
 def _rules(protocol: ProtocolCard) -> str:

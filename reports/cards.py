@@ -60,6 +60,11 @@ class ProtocolCard:
     def is_domain_incremental(self) -> bool:
         return any(step.domains for step in self.steps)
 
+    @property
+    def zero_is_unlabelled(self) -> bool:
+        """Whether the background channel is what nobody labelled (ADE), not a background of its own (VOC)."""
+        return self.background and self.class_names[0] != "background"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodCard:

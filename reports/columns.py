@@ -10,63 +10,112 @@ METRICS = {
     "instance": InstanceCounts.metric,
 }
 """The metric of each task."""
-SPREAD = (
-    "old",
-    "new",
-    "all",
-    "forgetting",
-    "old_no_background",
-    "all_no_background",
-    "average",
-)
-"""Columns that are a mean over seeds and so have a `_std` beside them; the step columns too."""
+QUALITIES = {"semantic": "IoU", "panoptic": "PQ", "instance": "AP"}
+"""What a class has of it."""
+LABELLED = ("old_labelled", "new_labelled", "all_labelled", "average_labelled")
+ASSIGNED = ("old_assigned", "new_assigned", "all_assigned", "average_assigned")
+EXTRA = {"panoptic": ("sq", "rq", "things", "stuff"), "instance": ("ap50", "ap75")}
+LOWER_IS_BETTER = ("forgetting",)
 
 
 def step_columns(protocol: ProtocolCard) -> list[str]:
     return [f"step_{index}" for index in range(len(protocol.steps))]
 
 
+def measured_columns(protocol: ProtocolCard) -> list[str]:
+    """Columns that are a mean over seeds and so have a `_std` beside them."""
+    groups = ["old", "new", "all", "forgetting"]
+    if protocol.task == "semantic":
+        groups += ["old_no_background", "all_no_background"]
+    labelled = [*LABELLED, *ASSIGNED] if protocol.zero_is_unlabelled else []
+    extra = EXTRA.get(protocol.task, ())
+    return [*groups, "average", *labelled, *extra, *step_columns(protocol)]
+
+
 def column_names(protocol: ProtocolCard) -> list[str]:
     """All columns of the CSV and of the JSON rows, in order."""
-    measured = [*SPREAD, *step_columns(protocol)]
+    measured = measured_columns(protocol)
     spread = [f"{name}_std" for name in measured]
     return ["method", "status", "metric", *measured, *spread, *definitions_of_run()]
 
 
+def main_columns(protocol: ProtocolCard) -> list[str]:
+    """The measured columns of the first table of a page: what is defined, without steps and other pixels."""
+    columns = ["old", "new", "all", "forgetting", "average", *EXTRA.get(protocol.task, ())]
+    if protocol.background:
+        columns += ["old_no_background", "all_no_background"]
+    if protocol.is_domain_incremental:
+        columns = [name for name in columns if not name.startswith(("old", "new"))]
+    return columns
+
+
 def definitions(protocol: ProtocolCard) -> dict[str, str]:
     """One sentence a column, true for this protocol."""
+    quality = QUALITIES[protocol.task]
     background = "background counted" if protocol.background else "the protocol has no background class"
+    counted = f", {background}" if protocol.task == "semantic" else ""
     if protocol.is_domain_incremental:
         old = new = "not defined: each step of a domain-incremental protocol learns all classes anew"
         lost = "best `all` after an earlier step minus `all` after the last step, in points"
     else:
-        old = f"mean IoU of the classes of the first step, {background}"
-        new = "mean IoU of the classes of all later steps"
+        old = f"mean {quality} of the classes of the first step{counted}"
+        new = f"mean {quality} of the classes of all later steps"
         lost = (
-            "mean over the foreground classes learnt before the last step of the best IoU after an earlier "
-            "step minus the IoU after the last step, in points; undefined where all are trained as one"
+            f"mean over the foreground classes learnt before the last step of the best {quality} after an "
+            f"earlier step minus the {quality} after the last step, in points; "
+            "undefined where all are trained as one"
         )
+    meant = "any segment, true or predicted," if protocol.task == "panoptic" else "ground truth"
     return {
         "method": "the method, with what was set by hand in brackets",
         "status": "ok, or how many seeds failed and why; a mean is over the seeds that finished",
         "metric": "per cent on the whole validation set after the last step, mean over seeds; "
-        "a mean over classes is over those with ground truth in that set",
+        f"a mean over classes is over those with {meant} in that set",
         "old": old,
         "new": new,
-        "all": f"mean IoU of all classes, {background}",
+        "all": f"mean {quality} of all classes{counted}",
         "forgetting": lost,
-        "old_no_background": "`old` without the background",
-        "all_no_background": "`all` without the background",
+        **_definitions_of_task(protocol),
         "average": "mean of `all` over the steps, the first included; undefined where all are trained as one",
+        **(_definitions_of_labelled() if protocol.zero_is_unlabelled else {}),
         "step_<t>": "`all` after step t, over the classes known by then",
         "<column>_std": "standard deviation over seeds (n - 1), from two seeds up",
         **definitions_of_run(),
     }
 
 
+def _definitions_of_task(protocol: ProtocolCard) -> dict[str, str]:
+    if protocol.task == "panoptic":
+        return {
+            "sq": "segmentation quality: the IoU of the matched segments, mean over all classes",
+            "rq": "recognition quality: the F1 score of the segments, mean over all classes",
+            "things": "mean PQ of the countable classes",
+            "stuff": "mean PQ of the other classes",
+        }
+    if protocol.task == "instance":
+        return {
+            "ap50": "mean AP of all classes at an IoU of 50 %",
+            "ap75": "mean AP of all classes at an IoU of 75 %",
+        }
+    return {
+        "old_no_background": "`old` without the background",
+        "all_no_background": "`all` without the background",
+    }
+
+
+def _definitions_of_labelled() -> dict[str, str]:
+    return {
+        "<column>_labelled": "mean IoU over the pixels labelled with a class learnt so far: other pixels are "
+        "not tested, the background is no class, a pixel left in it is missed (BalConpas's evaluation)",
+        "<column>_assigned": "`<column>_labelled` without the pixels that the method leaves in the "
+        "background: what it does not claim is forgiven (SimCIS's evaluation)",
+    }
+
+
 def definitions_of_run() -> dict[str, str]:
     """The columns that say what was run, and what each means."""
     return {
+        "task": "what is segmented: semantic, panoptic or instance",
         "seeds": "number of seeds that finished",
         "seed_list": "these seeds",
         "variant": "settings in which rows of one name differ; they are never averaged",

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reports.card import announcement
 from reports.codec import dumps
-from reports.columns import column_names, definitions
+from reports.columns import METRICS, column_names, definitions
 from reports.files import write_text
 from reports.markdown import page
 from reports.record import Record
@@ -31,13 +31,19 @@ def by_protocol(records: Iterable[Record]) -> dict[str, list[Record]]:
     return {name: groups[name] for name in sorted(groups)}
 
 
+def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of one protocol by task; each has a card, rows and columns of its own."""
+    tasks = {task: [record for record in records if record.protocol.task == task] for task in METRICS}
+    return {task: members for task, members in tasks.items() if members}
+
+
 def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
-    """The rows of one protocol; columns as `reports.columns` defines them, missing values NaN.
+    """The rows of one protocol, task after task; columns as in `reports.columns`, missing values NaN.
 
     Raises:
         ValueError: records of several protocols, or none.
     """
-    return _frame(build_rows(records))
+    return _frame(_all_rows(records))
 
 
 def write_leaderboards(records: Sequence[Record], out_dir: Path) -> list[Path]:
@@ -48,7 +54,7 @@ def write_leaderboards(records: Sequence[Record], out_dir: Path) -> list[Path]:
     """
     paths = []
     for name, members in by_protocol(records).items():
-        rows = build_rows(members)
+        rows = _all_rows(members)
         stem = name.replace("/", "-")
         texts = {"md": page(members, rows), "csv": _csv(rows), "json": _json(members, rows)}
         for suffix, text in texts.items():
@@ -61,12 +67,24 @@ def terminal_table(records: Sequence[Record]) -> str:
     """A short table a protocol, kind of data and scale, for the end of a run."""
     parts = []
     for name, members in by_protocol(records).items():
-        for (data, scale), rows in groupby(build_rows(members), key=lambda row: (row["data"], row["scale"])):
+        kinds = groupby(_all_rows(members), key=lambda row: (row["task"], row["data"], row["scale"]))
+        for (task, data, scale), rows in kinds:
             kind = (
                 "SYNTHETIC stand-in, not comparable with published numbers" if data == "synthetic" else data
             )
-            parts.append(f"{name} · {scale} scale · {kind} · mIoU in %\n{_short_table(list(rows))}")
+            title = name if task == "semantic" else f"{name}, {task}"
+            heading = f"{title} · {scale} scale · {kind} · {METRICS[task]} in %"
+            parts.append(f"{heading}\n{_short_table(list(rows))}")
     return "\n\n".join(parts)
+
+
+def _all_rows(records: Sequence[Record]) -> list[Row]:
+    """The rows of one protocol, task after task.
+
+    Raises:
+        ValueError: records of several protocols, or none.
+    """
+    return [row for members in (by_task(records) or {"": []}).values() for row in build_rows(members)]
 
 
 def _short_table(rows: Sequence[Row]) -> str:
@@ -87,7 +105,7 @@ def _short_table(rows: Sequence[Row]) -> str:
 
 
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
-    frame = pd.DataFrame([{key: value for key, value in row.items() if key != "class_iou"} for row in rows])
+    frame = pd.DataFrame([{key: value for key, value in row.items() if key != "by_class"} for row in rows])
     measured = [name.removesuffix("_std") for name in frame.columns if name.endswith("_std")]
     floats = [*measured, *(f"{name}_std" for name in measured), "train_minutes", "peak_memory_mb"]
     wholes = ["seeds", "parameters", "replay_images", "year"]
@@ -99,13 +117,14 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _json(records: Sequence[Record], rows: Sequence[Row]) -> str:
-    protocol = card_of(records)
+    cards = {task: card_of(members) for task, members in by_task(records).items()}
     kinds = {row["data"] for row in rows}
+    said = announcement(records[0].protocol.dataset_title, partly=len(kinds) > 1)
     content = {
-        "announcement": announcement(protocol.dataset_title, len(kinds) > 1) if "synthetic" in kinds else "",
-        "protocol": asdict(protocol),
-        "columns": column_names(protocol),
-        "definitions": definitions(protocol),
+        "announcement": said if "synthetic" in kinds else "",
+        "protocols": {task: asdict(card) for task, card in cards.items()},
+        "columns": list(dict.fromkeys(name for card in cards.values() for name in column_names(card))),
+        "definitions": {task: definitions(card) for task, card in cards.items()},
         "rows": [{key: _rounded(value) for key, value in row.items()} for row in rows],
     }
     return dumps(content) + "\n"

@@ -10,8 +10,8 @@ from reports.record import Record, read
 def load_records(runs: Path) -> tuple[list[Record], list[str]]:
     """All `<runs>/records/**/seed-*.json` in path order, and one line a file that cannot be used.
 
-    Two files with the same protocol, method, scale, kind of data, seed and key are one run: the second is
-    reported, so that no seed counts twice.
+    Two files with the same protocol, task, method, scale, kind of data, seed and key are one run: the second
+    is reported, so that no seed counts twice.
     """
     records: list[Record] = []
     problems: list[str] = []
@@ -36,4 +36,5 @@ def load_records(runs: Path) -> tuple[list[Record], list[str]]:
 
 
 def _identity(record: Record) -> tuple[object, ...]:
-    return (record.protocol.name, record.method.name, record.scale, record.data.synthetic, record.seed)
+    protocol, name = record.protocol, record.method.name
+    return (protocol.name, protocol.task, name, record.scale, record.data.synthetic, record.seed)

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from reports.card import announcement, card_lines
-from reports.columns import definitions, step_columns
+from reports.columns import (
+    ASSIGNED,
+    LABELLED,
+    LOWER_IS_BETTER,
+    METRICS,
+    definitions,
+    main_columns,
+    step_columns,
+)
 from reports.record import ProtocolCard, Record
 from reports.rows import Row, card_of
 from reports.text import MISSING, number, pipe_table
@@ -14,17 +22,31 @@ from reports.variants import flat_recipe
 
 HIGHER = "↑"
 LOWER = "↓"
+HEADINGS = {"sq": "SQ", "rq": "RQ", "ap50": "AP50", "ap75": "AP75"}
 
 
 def page(records: Sequence[Record], rows: Sequence[Row]) -> str:
-    """The whole page: announcement, card, a section for each kind of data and scale, definitions."""
-    protocol = card_of(records)
+    """The whole page of one protocol: the announcement, then each task's part."""
+    tasks = [task for task in METRICS if any(row["task"] == task for row in rows)]
     kinds = {row["data"] for row in rows}
     lines = []
     if "synthetic" in kinds:
-        lines += [announcement(protocol.dataset_title, partly=len(kinds) > 1), ""]
-    title = f"{protocol.name}: {protocol.title}" if protocol.title else protocol.name
-    lines += [f"# {title}", "", *card_lines(protocol)]
+        lines += [announcement(records[0].protocol.dataset_title, partly=len(kinds) > 1), ""]
+    parts = [
+        _part(
+            [record for record in records if record.protocol.task == task],
+            [row for row in rows if row["task"] == task],
+        )
+        for task in tasks
+    ]
+    return "\n".join(lines) + "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _part(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
+    """One task: the card, a section for each kind of data and scale, definitions."""
+    protocol = card_of(records)
+    name = protocol.name if protocol.task == "semantic" else f"{protocol.name}, {protocol.task}"
+    lines = [f"# {name}: {protocol.title}" if protocol.title else f"# {name}", "", *card_lines(protocol)]
     for (data, scale), members in groupby(rows, key=lambda row: (row["data"], row["scale"])):
         of_section = [
             record
@@ -33,8 +55,7 @@ def page(records: Sequence[Record], rows: Sequence[Row]) -> str:
         ]
         lines += ["", *_section(protocol, of_section, list(members))]
     lines += ["", "## Columns", ""]
-    lines += [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
-    return "\n".join(lines) + "\n"
+    return lines + [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
 
 
 def _section(protocol: ProtocolCard, records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
@@ -56,6 +77,7 @@ def _section(protocol: ProtocolCard, records: Sequence[Record], rows: Sequence[R
     ]
     if any(row["offline"] for row in rows):
         lines.append("Methods that train all steps as one are an upper bound and not ranked.")
+    lines += _labelled(rows)
     lines += ["", "### After each step", "", _step_table(protocol, rows), "", "### What was run", ""]
     return [*lines, _run_table(rows)]
 
@@ -83,12 +105,7 @@ def _recipe(records: Sequence[Record]) -> list[str]:
 
 
 def _main_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
-    columns = {"old": HIGHER, "new": HIGHER, "all": HIGHER, "forgetting": LOWER, "average": HIGHER}
-    if protocol.background:
-        columns |= {"old_no_background": HIGHER, "all_no_background": HIGHER}
-    if protocol.is_domain_incremental:
-        columns = {name: arrow for name, arrow in columns.items() if not name.startswith(("old", "new"))}
-    cells = {f"{_heading(column)} {arrow}": _ranked(column, rows, arrow) for column, arrow in columns.items()}
+    cells = _cells(main_columns(protocol), rows)
     numbers = {*cells, "seeds", "minutes"}
     headers = ["method", *cells, "seeds", "minutes", "status"]
     body = [
@@ -105,13 +122,37 @@ def _main_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
 
 
 def _step_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
-    cells = {
-        f"{_heading(column)} {HIGHER}": _ranked(column, rows, HIGHER) for column in step_columns(protocol)
-    }
+    return _measured_table(_cells(step_columns(protocol), rows), rows)
+
+
+def _labelled(rows: Sequence[Row]) -> list[str]:
+    """The table of the evaluations that test labelled pixels alone, where a row has them."""
+    if all(row.get(LABELLED[0]) is None for row in rows):
+        return []
+    pairs = [(row[one], row[other]) for row in rows for one, other in zip(LABELLED, ASSIGNED, strict=True)]
+    differ = any(number(one) != number(other) for one, other in pairs)
+    lines = ["", "### Labelled pixels only", ""]
+    lines.append(_measured_table(_cells([*LABELLED, *(ASSIGNED if differ else ())], rows), rows))
+    lines += [
+        "",
+        "mIoU in %, after the last step, as BalConpas tests: pixels of no class learnt so far do not count.",
+    ]
+    if differ:
+        lines.append("`assigned`, as SimCIS tests: nor do those that the method leaves in the background.")
+    return lines
+
+
+def _measured_table(cells: dict[str, list[str]], rows: Sequence[Row]) -> str:
     body = [
         [_name(row), *(column[position] for column in cells.values())] for position, row in enumerate(rows)
     ]
     return pipe_table(["method", *cells], body, set(cells))
+
+
+def _cells(columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The cells of some measured columns by their headings."""
+    arrows = {column: LOWER if column in LOWER_IS_BETTER else HIGHER for column in columns}
+    return {f"{_heading(column)} {arrow}": _ranked(column, rows, arrow) for column, arrow in arrows.items()}
 
 
 def _run_table(rows: Sequence[Row]) -> str:
@@ -143,7 +184,9 @@ def _name(row: Row) -> str:
 
 
 def _heading(column: str) -> str:
-    return column.replace("_no_background", " without background").replace("_", " ")
+    if column in HEADINGS:
+        return HEADINGS[column]
+    return column.replace("_no_background", " without background").removesuffix("_labelled").replace("_", " ")
 
 
 def _ranked(column: str, rows: Sequence[Row], arrow: str) -> list[str]:

@@ -1,51 +1,39 @@
 """From one record to the numbers that papers print: old, new, all, average over steps, forgetting.
 
 All values are per cent (0..100), forgetting in points; None where a value is not defined. Every mean is over
-the classes that have ground truth in the test set (spec section 4, `metrics/stream_metrics.py`).
+the classes for which the task's quality is defined: those with ground truth in the test set, for panoptic
+quality those with any segment, true or predicted (panopticapi `evaluation.py@pq_average`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
+from numpy.typing import NDArray
 
-from reports.record import ProtocolCard, Record, StepRecord
+from reports.record import InstanceCounts, PanopticCounts, ProtocolCard, Record, SemanticCounts, StepRecord
 
 BACKGROUND = 0
-
-
-@dataclass(frozen=True)
-class StepMeasures:
-    """mIoU after one step. `old` = the first step's classes, `new` = those of all later steps so far.
-
-    `old` and `all` count the background where the protocol does, the other two never. In a domain-incremental
-    protocol each step learns all classes anew, so a split by class says nothing: `old` and `new` are None.
-    """
-
-    old: float | None
-    new: float | None
-    all: float | None
-    old_no_background: float | None
-    all_no_background: float | None
+Values = Mapping[str, float | None]
+"""Values by the name of their column, see `reports.columns`."""
 
 
 @dataclass(frozen=True)
 class Measures:
     """What one finished run has shown."""
 
-    steps: tuple[StepMeasures | None, ...]
+    steps: tuple[Values | None, ...]
     """One entry a step of the protocol; for joint only the last is not None."""
-    average: float | None
-    """Mean of `all` over all steps, the first included (PLOP's "avg"); None for joint."""
+    averages: Values
+    """Means over all steps, the first included (PLOP's "avg"); None for joint."""
     forgetting: float | None
-    class_iou: dict[int, float | None]
-    """IoU after the last step by label id; None for a class without ground truth."""
+    by_class: dict[int, float | None]
+    """Quality after the last step by label id; None for a class where it is not defined."""
 
     @property
-    def final(self) -> StepMeasures:
+    def final(self) -> Values:
         last = self.steps[-1]
         assert last is not None, "a finished run has measured the last step"
         return last
@@ -63,50 +51,94 @@ def measure(record: Record) -> Measures:
         )
     protocol = record.protocol
     known = tuple(measure_step(step, protocol) for step in record.steps)
-    steps = (None,) * (len(protocol.steps) - len(known)) + known
+    averaged = {name: name.replace("all", "average") for name in known[-1] if name in AVERAGED}
     return Measures(
-        steps=steps,
-        average=None if record.is_offline else _mean(step.all for step in known),
+        steps=(None,) * (len(protocol.steps) - len(known)) + known,
+        averages={
+            average: None if record.is_offline else _mean(step[name] for step in known)
+            for name, average in averaged.items()
+        },
         forgetting=None if record.is_offline else _forgetting(record, known),
-        class_iou=iou_by_label(record.steps[-1]),
+        by_class=quality_by_label(record.steps[-1]),
     )
 
 
-def iou_by_label(step: StepRecord) -> dict[int, float | None]:
-    """IoU in per cent by label id, in channel order; None for a class without ground truth."""
-    values = 100 * step.counts.quality()
-    return {
-        label: None if np.isnan(value) else float(value)
-        for label, value in zip(step.channels, values, strict=True)
-    }
+AVERAGED = ("all", "all_labelled", "all_assigned")
 
 
-def measure_step(step: StepRecord, protocol: ProtocolCard) -> StepMeasures:
-    """The groups of classes after one step."""
-    iou = iou_by_label(step)
-    background = [label for label in iou if label == BACKGROUND and protocol.background]
-    foreground = [label for label in iou if label not in background]
-    first = set(protocol.steps[0].classes)
-    old = [label for label in foreground if label in first]
-    new = [label for label in foreground if label not in first]
+def quality_by_label(step: StepRecord) -> dict[int, float | None]:
+    """IoU, PQ or AP in per cent by label id, in channel order; None for a class where it is not defined."""
+    return _by_label(step, step.counts.quality())
+
+
+def measure_step(step: StepRecord, protocol: ProtocolCard) -> Values:
+    """The groups of classes after one step, and what else the task tells.
+
+    `old` = the first step's classes, `new` = those of all later steps so far. `old` and `all` count the
+    background where the protocol does, all other groups never. In a domain-incremental protocol each step
+    learns all classes anew, so a split by class says nothing: its `old` and `new` are None.
+    """
+    quality = quality_by_label(step)
+    groups = _Groups.of(step, protocol)
+    background = [label for label in quality if label not in groups.all]
     by_class = not protocol.is_domain_incremental
-    return StepMeasures(
-        old=_mean(iou[label] for label in background + old) if by_class else None,
-        new=_mean(iou[label] for label in new) if by_class else None,
-        all=_mean(iou[label] for label in background + foreground),
-        old_no_background=_mean(iou[label] for label in old) if by_class else None,
-        all_no_background=_mean(iou[label] for label in foreground),
-    )
+    values = {
+        "old": _mean(quality[label] for label in background + groups.old) if by_class else None,
+        "new": _mean(quality[label] for label in groups.new),
+        "all": _mean(quality.values()),
+    }
+    counts = step.counts
+    if isinstance(counts, SemanticCounts):
+        values |= {f"{name}_no_background": groups.means(quality)[name] for name in ("old", "all")}
+        if protocol.zero_is_unlabelled:
+            for suffix, assigned_only in (("labelled", False), ("assigned", True)):
+                iou = counts.labelled_iou(assigned_only)
+                means = groups.means({} if iou is None else _by_label(step, iou))
+                values |= {f"{name}_{suffix}": mean for name, mean in means.items()}
+    elif isinstance(counts, PanopticCounts):
+        things = set(protocol.things)
+        values |= {
+            "sq": _mean(_by_label(step, counts.segmentation_quality()).values()),
+            "rq": _mean(_by_label(step, counts.recognition_quality()).values()),
+            "things": _mean(value for label, value in quality.items() if label in things),
+            "stuff": _mean(value for label, value in quality.items() if label not in things),
+        }
+    elif isinstance(counts, InstanceCounts):
+        values["ap50"] = _mean(_by_label(step, counts.quality_at(50)).values())
+        values["ap75"] = _mean(_by_label(step, counts.quality_at(75)).values())
+    return values
 
 
-def _forgetting(record: Record, steps: tuple[StepMeasures, ...]) -> float | None:
+@dataclass(frozen=True)
+class _Groups:
+    """Label ids known after a step, the background in none of them."""
+
+    old: list[int]
+    new: list[int]
+    all: list[int]
+
+    @classmethod
+    def of(cls, step: StepRecord, protocol: ProtocolCard) -> _Groups:
+        known = [label for label in step.channels if label != BACKGROUND or not protocol.background]
+        if protocol.is_domain_incremental:
+            return cls([], [], known)
+        first = set(protocol.steps[0].classes)
+        old = [label for label in known if label in first]
+        return cls(old, [label for label in known if label not in first], known)
+
+    def means(self, quality: Mapping[int, float | None]) -> dict[str, float | None]:
+        groups = {"old": self.old, "new": self.new, "all": self.all}
+        return {name: _mean(quality.get(label) for label in labels) for name, labels in groups.items()}
+
+
+def _forgetting(record: Record, steps: tuple[Values, ...]) -> float | None:
     """Points lost since the best earlier step: mean over the foreground classes learnt before the last step.
 
     Negative where the classes got better. Domain-incremental: the loss of `all` instead. None for one step.
     """
     if record.protocol.is_domain_incremental:
-        return _lost([step.all for step in steps])
-    histories = [iou_by_label(step) for step in record.steps]
+        return _lost([step["all"] for step in steps])
+    histories = [quality_by_label(step) for step in record.steps]
     labels = dict.fromkeys(label for history in histories[:-1] for label in history)
     foreground = [label for label in labels if label != BACKGROUND or not record.protocol.background]
     return _mean(_lost([history.get(label) for history in histories]) for label in foreground)
@@ -115,6 +147,15 @@ def _forgetting(record: Record, steps: tuple[StepMeasures, ...]) -> float | None
 def _lost(series: list[float | None]) -> float | None:
     earlier = [value for value in series[:-1] if value is not None]
     return max(earlier) - series[-1] if earlier and series[-1] is not None else None
+
+
+def _by_label(step: StepRecord, quality: NDArray) -> dict[int, float | None]:
+    """(K,) of one value a channel, NaN where undefined -> per cent by label id."""
+    values = (100 * quality).tolist()
+    return {
+        label: None if math.isnan(value) else value
+        for label, value in zip(step.channels, values, strict=True)
+    }
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

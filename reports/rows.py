@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 
 from reports import variants
-from reports.columns import METRICS, SPREAD, column_names, step_columns
+from reports.columns import METRICS, column_names, measured_columns
 from reports.measures import Measures, measure
 from reports.record import ProtocolCard, Record
 
 Row = dict[str, Any]
-"""One row: a value a column, None where it is not defined, and `class_iou` by label id."""
+"""One row: a value a column, None where it is not defined, and the quality `by_class`, by label id."""
 
 
 def build_rows(records: Sequence[Record]) -> list[Row]:
-    """The rows of one protocol: by kind of data and scale, then by `all` descending, failures last.
+    """The rows of one protocol and task: by kind of data and scale, then by `all` descending, failures last.
 
     Raises:
-        ValueError: records of several protocols, or none.
+        ValueError: records of several protocols or tasks, or none.
     """
-    names = sorted({record.protocol.name for record in records})
+    names = sorted({f"{record.protocol.name} ({record.protocol.task})" for record in records})
     if len(names) != 1:
         raise ValueError(
             f"records of {len(names)} protocols {names}; a leaderboard has one, group them first"
         )
-    columns = [*column_names(card_of(records)), "class_iou"]
+    columns = [*column_names(card_of(records)), "by_class"]
     rows = []
     for identity, (variant, members) in variants.group(records).items():
         row = _row(sorted(members, key=lambda record: record.seed))
@@ -55,7 +55,8 @@ def _row(members: list[Record]) -> Row:
     reason = "; ".join(dict.fromkeys(record.reason for record in failed))
     return {
         "status": _status(len(finished), len(failed), reason),
-        "metric": METRICS.get(members[0].protocol.task, members[0].protocol.task),
+        "metric": METRICS[members[0].protocol.task],
+        "task": members[0].protocol.task,
         "seeds": len(finished),
         "seed_list": " ".join(str(record.seed) for record in finished),
         "reason": reason,
@@ -92,19 +93,19 @@ def _identity(record: Record) -> Row:
 
 
 def _quality(finished: list[Record]) -> Row:
-    """Mean and `_std` of every measured column over the seeds, and the mean IoU of each class."""
+    """Mean and `_std` of every measured column over the seeds, and the mean quality of each class."""
     if not finished:
         return {}
     measures = [measure(record) for record in finished]
     seeds = [_values(each) for each in measures]
     row: Row = {}
-    for column in [*SPREAD, *step_columns(finished[0].protocol)]:
+    for column in measured_columns(finished[0].protocol):
         values = [value for seed in seeds if (value := seed[column]) is not None]
         row[column] = float(np.mean(values)) if values else None
         row[f"{column}_std"] = float(np.std(values, ddof=1)) if len(values) >= 2 else None
-    labels = dict.fromkeys(label for each in measures for label in each.class_iou)
-    per_class = {label: [each.class_iou.get(label) for each in measures] for label in labels}
-    row["class_iou"] = {
+    labels = dict.fromkeys(label for each in measures for label in each.by_class)
+    per_class = {label: [each.by_class.get(label) for each in measures] for label in labels}
+    row["by_class"] = {
         label: None if None in values else float(np.mean(np.asarray(values, dtype=np.float64)))
         for label, values in per_class.items()
     }
@@ -112,18 +113,8 @@ def _quality(finished: list[Record]) -> Row:
 
 
 def _values(measures: Measures) -> dict[str, float | None]:
-    final = measures.final
-    steps = {f"step_{index}": step.all if step else None for index, step in enumerate(measures.steps)}
-    return {
-        "old": final.old,
-        "new": final.new,
-        "all": final.all,
-        "forgetting": measures.forgetting,
-        "old_no_background": final.old_no_background,
-        "all_no_background": final.all_no_background,
-        "average": measures.average,
-        **steps,
-    }
+    steps = {f"step_{index}": step["all"] if step else None for index, step in enumerate(measures.steps)}
+    return {**measures.final, **measures.averages, "forgetting": measures.forgetting, **steps}
 
 
 def _costs(finished: list[Record]) -> Row:

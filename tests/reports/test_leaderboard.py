@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from reports.leaderboard import leaderboard, terminal_table, write_leaderboards
-from reports.record import ProtocolCard, ProtocolStep, Record
+from reports.record import ProtocolCard, ProtocolStep, Record, SemanticCounts, StepRecord
 
 Make = Callable[..., Record]
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,15 +28,86 @@ def synthetic(record: Record) -> Record:
     return replace(record, data=replace(record.data, synthetic=True))
 
 
+def three_tasks(make: Make, protocol: ProtocolCard) -> list[Record]:
+    """One protocol in three tasks: zero is unlabelled, cat and cow are things."""
+    names = ("unlabelled", *protocol.class_names[1:])
+    protocol = replace(protocol, name="zoo-2-1", class_names=names, rules=replace(protocol.rules, name="mib"))
+    bare = replace(protocol, background=False, things=(1, 3))
+    channels = [labels[1:] for labels in ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4))]
+    records = []
+    for name, drop in (("mib", 0), ("finetune", 10)):
+        series = [[value - drop for value in values] for values in SERIES]
+        records.append(make(series, name, protocol=protocol))
+        for task in ("panoptic", "instance"):
+            segments = [values[1:] for values in series]
+            records.append(make(segments, name, protocol=bare, channels=channels, task=task))
+    return records
+
+
+@pytest.mark.parametrize("suffix", ["md", "csv"])
+def test_golden_files_of_three_tasks(make: Make, protocol: ProtocolCard, tmp_path: Path, suffix: str) -> None:
+    write_leaderboards(three_tasks(make, protocol), tmp_path)
+    compare(tmp_path / f"zoo-2-1.{suffix}")
+
+
+def compare(written: Path) -> None:
+    golden = GOLDEN / written.name
+    if os.environ.get("CONTISEG_RENEW_GOLDEN"):
+        golden.write_text(written.read_text(encoding="utf-8"), encoding="utf-8")
+    assert written.read_text(encoding="utf-8") == golden.read_text(encoding="utf-8")
+
+
+def test_each_task_has_its_card_and_its_rows(make: Make, protocol: ProtocolCard, tmp_path: Path) -> None:
+    records = three_tasks(make, protocol)
+    frame = leaderboard(records).set_index(["method", "task"])
+    assert list(frame["metric"]) == ["mIoU", "mIoU", "PQ", "PQ", "AP", "AP"]
+    assert frame.loc[("mib", "panoptic"), "sq"] == pytest.approx(100)
+    assert pd.isna(frame.loc[("mib", "semantic"), "sq"])
+    plain = json.loads(write_leaderboards(records, tmp_path)[2].read_text())
+    assert list(plain["protocols"]) == list(plain["definitions"]) == ["instance", "panoptic", "semantic"]
+    assert plain["columns"] == list(leaderboard(records).columns)
+    assert plain["rows"][2]["by_class"] == {"1": 40, "2": 30, "3": 30, "4": 20}
+    text = terminal_table(records)
+    assert "zoo-2-1, panoptic · mini scale · real · PQ in %" in text
+    assert "zoo-2-1 · mini scale · real · mIoU in %" in text
+
+
+def test_assigned_columns_are_shown_where_they_differ(
+    make: Make, protocol: ProtocolCard, tmp_path: Path
+) -> None:
+    record = three_tasks(make, protocol)[0]
+    header = next(line for line in page_of(record, tmp_path) if "all assigned" in line)
+    assert [cell.strip() for cell in header.split("|")[2:-1]] == [
+        *("old ↑", "new ↑", "all ↑", "average ↑"),
+        *("old assigned ↑", "new assigned ↑", "all assigned ↑", "average assigned ↑"),
+    ]
+    sure = replace(record, steps=tuple(nothing_unassigned(step) for step in record.steps))
+    lines = page_of(sure, tmp_path)
+    assert "### Labelled pixels only" in lines and not any("all assigned" in line for line in lines)
+    unknown = replace(record, steps=tuple(map(without_background_counts, record.steps)))
+    assert "### Labelled pixels only" not in page_of(unknown, tmp_path)
+
+
+def page_of(record: Record, folder: Path) -> list[str]:
+    return write_leaderboards([record], folder)[0].read_text().splitlines()
+
+
+def nothing_unassigned(step: StepRecord) -> StepRecord:
+    assert isinstance(step.counts, SemanticCounts) and step.counts.unassigned is not None
+    background = step.counts.unassigned[0]
+    others = (0,) * (step.counts.num_channels - 1)
+    return replace(step, counts=replace(step.counts, unassigned=(background, *others)))
+
+
+def without_background_counts(step: StepRecord) -> StepRecord:
+    return replace(step, counts=replace(step.counts, prediction_on_background=None, unassigned=None))
+
+
 @pytest.mark.parametrize("suffix", ["md", "csv", "json"])
 def test_golden_files(board: list[Record], tmp_path: Path, suffix: str) -> None:
     paths = write_leaderboards(board, tmp_path)
     assert paths == [tmp_path / f"pets-2-1.{each}" for each in ("md", "csv", "json")]
-    written = (tmp_path / f"pets-2-1.{suffix}").read_text(encoding="utf-8")
-    golden = GOLDEN / f"pets-2-1.{suffix}"
-    if os.environ.get("CONTISEG_RENEW_GOLDEN"):
-        golden.write_text(written, encoding="utf-8")
-    assert written == golden.read_text(encoding="utf-8")
+    compare(tmp_path / f"pets-2-1.{suffix}")
 
 
 def test_the_order_of_records_changes_nothing(board: list[Record], tmp_path: Path) -> None:
