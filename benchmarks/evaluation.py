@@ -5,22 +5,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from benchmarks.metrics.instance import MaskAP
+from benchmarks.metrics.panoptic import PanopticQuality
 from benchmarks.metrics.semantic import ConfusionMatrix
 from methods.method import Method
-from protocols.loading import StepData
+from methods.predictions import InstancePrediction, PanopticPrediction
+from protocols.loading import StepData, TestImage
+
+Metric = ConfusionMatrix | PanopticQuality | MaskAP
 
 
 @torch.no_grad()
-def evaluate(method: Method, data: StepData, num_classes: int, background: bool) -> ConfusionMatrix:
-    """Predict every test image once. `background`: channel 0 of the `num_classes` is the background."""
+def evaluate(method: Method, data: StepData) -> Metric:
+    """Predict every test image once, whole or as a centre crop, as the method's family is published."""
     method.network.eval()
-    total = ConfusionMatrix(num_classes, background, data.device)
+    protocol = data.protocol
+    num_channels = len(protocol.channels(data.index))
+    if protocol.task == "panoptic":
+        return _of_whole_images(method, data, PanopticQuality(num_channels))
+    if protocol.task == "instance":
+        return _of_whole_images(method, data, MaskAP(num_channels))
+    confusion = ConfusionMatrix(num_channels, protocol.background, data.device)
     if method.tests_whole_images:
-        for image in data.test_images():
-            found = method.predict_image(image.image, image.size)
-            assert isinstance(found, Tensor) and image.labels is not None
-            total.update(image.labels, found)
-        return total
+        return _of_whole_images(method, data, confusion)
     for batch in data.test_batches():
-        total.update(batch.labels, method.predict(batch.images))
-    return total
+        confusion.update(batch.labels, method.predict(batch.images))
+    return confusion
+
+
+def _of_whole_images(method: Method, data: StepData, metric: Metric) -> Metric:
+    for test in data.test_images():
+        _count(metric, test, method.predict_image(test.image, test.size))
+    return metric
+
+
+def _count(metric: Metric, test: TestImage, found: Tensor | PanopticPrediction | InstancePrediction) -> None:
+    if isinstance(metric, ConfusionMatrix):
+        assert isinstance(found, Tensor) and test.labels is not None
+        metric.update(test.labels, found)
+        return
+    assert test.segments is not None and test.channels is not None
+    if isinstance(metric, PanopticQuality):
+        assert isinstance(found, PanopticPrediction)
+        metric.update(test.segments, test.channels, found)
+    else:
+        assert isinstance(found, InstancePrediction)
+        metric.update(test.segments, test.channels, found)

@@ -25,9 +25,7 @@ from protocols.datasets import Dataset
 from protocols.labels import test_lut, training_lut
 from protocols.loading import StepData, batches_per_epoch, derive_seed
 from protocols.protocol import Protocol
-from protocols.short_edge import ShortEdgeCrop
 from protocols.splits import StepSamples
-from protocols.transforms import BoxCrop
 from reports.record import Counts
 
 STORE_VERSION = 1
@@ -189,7 +187,7 @@ def _train_step(
     )
     method.end_step(step, data)
     started = time.monotonic()
-    measured = evaluate(method, data, len(run.protocol.channels(index)), run.protocol.background)
+    measured = evaluate(method, data)
     counts = measured.counts()
     outcome = FinishedStep(
         trained_by=run.label,
@@ -200,7 +198,7 @@ def _train_step(
         eval_seconds=time.monotonic() - started,
         peak_memory_mb=memory.megabytes(),
     )
-    store.save(key, method.tensors(), {"confusion": measured.pixels}, outcome)
+    store.save(key, method.tensors(), measured.tensors(), outcome)
     watch.finished(index, counts)
 
 
@@ -213,20 +211,13 @@ def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> Ste
         train=samples.train,
         test=samples.test,
         train_counts=samples.train_counts,
-        augmentation=_augmentation(run.recipe),
+        augmentation=run.recipe.augmentation(),
         batch=run.recipe.batch,
         statistics=method.pixel_statistics,
         seed=derive_seed(run.seed, index, "data"),
         workers=options.workers,
         device=options.device,
     )
-
-
-def _augmentation(recipe: Recipe) -> BoxCrop | ShortEdgeCrop:
-    """As in the official code of the recipe's family."""
-    if hasattr(recipe, "short_side") and hasattr(recipe, "max_side"):
-        return ShortEdgeCrop(recipe.crop, recipe.short_side, recipe.max_side)
-    return BoxCrop(recipe.crop, recipe.area_factor)
 
 
 def _first_step_source(method: MethodClass) -> Path:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from methods.networks.mask2former.config import MINI, Mask2FormerConfig
 from methods.recipe import Recipe
 from protocols.protocol import Protocol
+from protocols.short_edge import ShortEdgeCrop
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Mask2FormerRecipe(Recipe):
     """Side of the training crops."""
     short_side: int = 640
     """Of a test image, and the middle of the training sizes."""
+    side_factor: tuple[float, ...] = (0.5, 2.0)
+    """Least and most short side of a training image, relative to `short_side`, in steps of 0.1."""
+    jitter: bool = True
+    """Whether the colours of training images change."""
     max_side: int = 2560
     """Longest side that an image may have."""
     batch: int = 8
@@ -57,6 +62,9 @@ class Mask2FormerRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network()
+
+    def augmentation(self) -> ShortEdgeCrop:
+        return ShortEdgeCrop(self.crop, self.short_side, self.max_side, self.side_factor, self.jitter)
 
     def network(self) -> Mask2FormerConfig:
         """The sizes of the network. Raises ValueError where they do not fit together."""
@@ -94,6 +102,8 @@ def mini(protocol: Protocol) -> Mask2FormerRecipe:
         crop=64,
         short_side=64,
         max_side=256,
+        side_factor=(1.0, 1.2),
+        jitter=False,
         batch=16,
         iterations=900,
         later_iterations=90,

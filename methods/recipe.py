@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from protocols.short_edge import ShortEdgeCrop
+from protocols.transforms import BoxCrop
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -66,6 +69,10 @@ class Recipe:
                 raise ValueError(f"recipe: {name} = {getattr(self, name)} must not be negative")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"recipe: optimizer = {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
+
+    def augmentation(self) -> BoxCrop | ShortEdgeCrop:
+        """How a training crop is cut from an image."""
+        return BoxCrop(self.crop, self.area_factor)
 
     def at_step(self, index: int) -> StepRecipe:
         """The part of the recipe that one step uses."""

@@ -42,10 +42,15 @@ class ShortEdgeCrop:
     """Of a test image, and the middle of the training sizes."""
     max_side: int
     """Longest side that a resized image may have; shrinks the short side of narrow ones."""
+    side_factor: tuple[float, ...] = (0.5, 2.0)
+    """Least and most of what `short_side` is multiplied with in training, in steps of 0.1."""
+    jitter: bool = True
+    """Whether the colours change."""
 
     def training_sides(self) -> tuple[int, ...]:
-        """The sixteen short sides of which one is drawn: 0.5, 0.6, ... 2.0 times `short_side`."""
-        return tuple(int(k * 0.1 * self.short_side) for k in range(5, 21))
+        """The short sides of which one is drawn: 0.5, 0.6, ... 2.0 times `short_side`, sixteen."""
+        least, most = (round(10 * factor) for factor in self.side_factor)
+        return tuple(int(k * 0.1 * self.short_side) for k in range(least, most + 1))
 
     def __call__(
         self, image: Image.Image, target: NDArray, seed: int, segments: bool = False
@@ -55,14 +60,17 @@ class ShortEdgeCrop:
         target: uint8 labels (H, W), padded with 255; with `segments`, integer numbers padded with 0.
         """
         random = np.random.default_rng(seed)
-        side = self.training_sides()[int(random.integers(16))]
+        sides = self.training_sides()
+        side = sides[int(random.integers(len(sides)))]
         height, width = short_edge_size(image.height, image.width, side, self.max_side)
         rows, columns = min(self.crop, height), min(self.crop, width)
         top = int(random.integers(height - rows + 1))
         left = int(random.integers(width - columns + 1))
 
         resized = image.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = jitter(np.asarray(resized)[top : top + rows, left : left + columns], random)
+        pixels = np.asarray(resized)[top : top + rows, left : left + columns]
+        if self.jitter:
+            pixels = jitter(pixels, random)
         # Detectron2 resizes 8-bit maps by Pillow, but semantic labels, as float64, by torch, whose nearest
         # neighbour lies up to half a pixel away.
         from_rows = _nearest(target.shape[0], height, by_pillow=segments)[top : top + rows]

@@ -29,5 +29,9 @@ class ConfusionMatrix:
         """Both int64 of the same shape; `labels` as in `confusion_matrix`."""
         self.pixels += confusion_matrix(labels, predictions, self.num_classes)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What is finer than the counts of a record, kept in the store."""
+        return {"confusion": self.pixels}
+
     def counts(self) -> SemanticCounts:
         return SemanticCounts.from_confusion(self.pixels.cpu().numpy(), self.background)

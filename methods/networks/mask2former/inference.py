@@ -17,6 +17,8 @@ def resize_logits(
 ) -> Tensor:
     """(Q, h, w) mask logits of the network -> (Q, *size): to the `padded` size that the network saw, cut to
     the `image` in it, to the photograph's `size`; bilinear both times, as officially."""
+    if not len(maps):  # torch refuses to resize nothing
+        return maps.new_zeros(0, *size)
     maps = F.interpolate(maps[None].float(), size=padded, mode="bilinear", align_corners=False)
     maps = maps[..., : image[0], : image[1]]
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]

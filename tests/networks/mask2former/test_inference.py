@@ -83,3 +83,12 @@ def test_resizing_undoes_the_padding():
     maps[:, :, 6:] = 100  # lies in the padding alone
     assert resize_logits(maps, (32, 32), (32, 20), (64, 40)).shape == (1, 64, 40)
     assert not resize_logits(maps, (32, 32), (32, 20), (64, 40)).any()
+
+
+def test_no_query_is_sure() -> None:
+    """Then there is nothing to resize, and the image is void."""
+    none = resize_logits(torch.zeros(0, 8, 6), (32, 24), (30, 24), (15, 12))
+    assert none.shape == (0, 15, 12)
+    nothing = torch.zeros(0)
+    found = panoptic_prediction(nothing, nothing.long(), none, torch.ones(3, dtype=torch.bool))
+    assert found.ids.shape == (15, 12) and not found.ids.any() and len(found.channels) == 0

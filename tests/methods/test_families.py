@@ -1,0 +1,106 @@
+"""A method of two networks, named or left to the task; the recipes of two families side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.plan import make_run, open_benchmark
+from benchmarks.settings import Setting
+from benchmarks.training import poly_lr, step_lr
+from methods.finetune import FineTune, FineTuneMask2Former
+from methods.mask2former_recipe import Mask2FormerRecipe, paper
+from methods.registry import find_methods
+from protocols.names import parse
+from tests.benchmarks.tiny import write_tiny_protocol
+
+
+@pytest.mark.parametrize(
+    ("entry", "task", "expected"),
+    [
+        ("finetune", "semantic", FineTune),
+        ("finetune@deeplabv3", "semantic", FineTune),
+        ("finetune@mask2former", "semantic", FineTuneMask2Former),
+        ("finetune", "panoptic", FineTuneMask2Former),
+        ("finetune", "instance", FineTuneMask2Former),
+        ("finetune@mask2former", "panoptic", FineTuneMask2Former),
+    ],
+)
+def test_a_baseline_takes_a_network(entry: str, task: str, expected: type) -> None:
+    assert find_methods(entry, task) == [expected]
+
+
+def test_an_unknown_network_is_named() -> None:
+    with pytest.raises(
+        ValueError, match="'finetune@mask3former': did you mean finetune@mask2former"
+    ):
+        find_methods("finetune@mask3former", "semantic")
+    with pytest.raises(ValueError, match="'finetune@deeplabv3'"):
+        find_methods("finetune@deeplabv3", "panoptic")
+
+
+def test_recipe_settings_reach_the_family_that_has_them(tmp_path: Path) -> None:
+    benchmark = open_benchmark(str(write_tiny_protocol(tmp_path)), "semantic", None, tmp_path / "runs")
+    settings = [Setting.parse("recipe.num_queries=7"), Setting.parse("recipe.batch=3")]
+    query = make_run(benchmark, FineTuneMask2Former, "mini", 0, settings)
+    dense = make_run(benchmark, FineTune, "mini", 0, settings)
+    assert isinstance(query.recipe, Mask2FormerRecipe)
+    assert (query.recipe.num_queries, query.recipe.batch) == (7, 3)
+    assert dense.recipe.batch == 3 and dense.overrides == {"batch": 3}
+
+
+def test_own_recipes_are_for_one_family_each(tmp_path: Path) -> None:
+    path = write_tiny_protocol(tmp_path)
+    path.write_text(path.read_text() + "\n[recipe.mask2former]\nnum_queries = 9\n")
+    benchmark = open_benchmark(str(path), "semantic", None, tmp_path / "runs")
+    query = make_run(benchmark, FineTuneMask2Former, "mini", 0, [])
+    dense = make_run(benchmark, FineTune, "mini", 0, [])
+    assert isinstance(query.recipe, Mask2FormerRecipe)
+    assert query.recipe.num_queries == 9 and query.recipe.lr != 0.05
+    assert dense.recipe.lr == 0.05 and dense.recipe.source.startswith("[recipe] of")
+
+
+def test_multistep_schedule() -> None:
+    """Detectron2 `WarmupMultiStepLR` without warm-up: steps 8500 and 9500 of 10000, gamma 0.1."""
+    drops = (0.85, 0.95)
+    rates = [step_lr(5e-5, i, 10000, drops) for i in (0, 8499, 8500, 9499, 9500, 9999)]
+    assert rates == pytest.approx([5e-5, 5e-5, 5e-6, 5e-6, 5e-7, 5e-7], rel=1e-12)
+
+
+def test_poly_schedule_of_detectron2() -> None:
+    """`WarmupPolyLR(max_iters=160000, power=0.9, warmup_iters=0)` at lr 1e-4, halfway."""
+    assert poly_lr(1e-4, 80000, 160000, 0.9) == pytest.approx(1e-4 * 0.5**0.9, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "later"),
+    [("ade-100-50-panoptic", 50_000), ("ade-100-10-panoptic", 10_000), ("ade-100-5-panoptic", 5_000)],
+)
+def test_paper_schedule(name: str, later: int) -> None:
+    """BalConpas `scripts`: 160000 iterations at 1e-4, then 1000 a class at 5e-5."""
+    recipe = paper(parse(name))
+    assert (recipe.iterations, recipe.later_iterations) == (160_000, later)
+    assert (recipe.lr, recipe.later_lr, recipe.batch, recipe.crop) == (1e-4, 5e-5, 8, 640)
+
+
+def test_parameter_groups_follow_the_official_optimiser() -> None:
+    """`build_optimizer`: backbone a tenth; no decay for norms and embeddings, decay for a bare parameter."""
+    recipe = paper(parse("ade-100-10"))
+    method = FineTuneMask2Former(FineTuneMask2Former.Hyperparameters(), recipe)
+    torch.manual_seed(0)
+    method.build(parse("ade-100-10"))
+    names = {id(p): name for name, p in method.network.named_parameters()}
+    settings = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in method.parameter_groups(1e-4)
+        for p in group["params"]
+    }
+    assert settings.keys() == set(names.values())
+    assert settings["backbone.conv1.weight"] == (1e-5, 0.05)
+    assert settings["backbone.bn1.weight"] == (1e-5, 0.0)
+    assert settings["predictor.query_feat.weight"] == (1e-4, 0.0)
+    assert settings["predictor.decoder_norm.bias"] == (1e-4, 0.0)
+    assert settings["predictor.class_embeds.0.bias"] == (1e-4, 0.05)
+    assert settings["pixel_decoder.transformer.level_embed"] == (1e-4, 0.05)
