@@ -99,6 +99,10 @@ class Run:
     def key(self) -> str:
         return fingerprint.of_settings([self.step_keys, self.asked.name, dataclasses.asdict(self.asked)])[:32]
 
+    @property
+    def _last(self) -> int:
+        return len(self.protocol.steps) - 1
+
     def _depends_on(self, index: int, parent: str) -> dict[str, Any]:
         samples, recipe = self.samples[index], dataclasses.asdict(self.recipe)
         schedule = PER_STEP | {f"later_{name}" for name in PER_STEP}
@@ -122,7 +126,7 @@ class Run:
             },
             "weights": fingerprint.of_file(self.recipe.weights),
             "schedule": dataclasses.asdict(self.recipe.at_step(index)),
-            "channels": self.protocol.channels(index),
+            "channels": self.protocol.channels(self._last if self.method.knows_all_classes else index),
             "background": self.protocol.background,
             "raw labels": self.dataset.raw_to_label().tolist(),
             "training labels": training_lut(self.protocol, index).tolist(),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.losses.mask_pseudo_labels import pseudo_segments
+from methods.losses.mask_pseudo_labels import joined, pseudo_segments
 from methods.losses.matching import Matching
 from methods.losses.token_distillation import token_distillation
 from methods.mask2former import Mask2FormerMethod
@@ -48,7 +48,7 @@ class BalConpas(Mask2FormerMethod):
         is_replayed = replayed.tolist()
         pseudo = self.pseudo_labels(old_output, labelled, is_replayed)
         targets = [
-            label if replay else _joined(found, label)
+            label if replay else joined(found, label)
             for found, label, replay in zip(pseudo, labelled, is_replayed, strict=True)
         ]
         output = self.network(batch.images)
@@ -89,7 +89,3 @@ class BalConpas(Mask2FormerMethod):
         chosen = torch.zeros(len(targets), self.recipe.num_queries, dtype=torch.bool, device=places.device)
         chosen[matching.images, matching.queries[-1]] = places < number[matching.images]
         return chosen
-
-
-def _joined(first: Segments, second: Segments) -> Segments:
-    return Segments(torch.cat([first.classes, second.classes]), torch.cat([first.masks, second.masks]))

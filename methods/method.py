@@ -88,6 +88,9 @@ class Method(ABC):
     replay_images: int = 0
     """Images of earlier steps that the method keeps after the last step."""
 
+    knows_all_classes: ClassVar[bool] = False
+    """Whether the network, or the labels, depend on the classes of later steps from the first step on."""
+
     network: nn.Module
     pixel_statistics: PixelStatistics = IMAGENET
     """Mean and standard deviation of RGB in 0..1 that the images are normalised with; set by `build`."""

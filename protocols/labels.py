@@ -58,6 +58,18 @@ def replay_lut(protocol: Protocol, step_index: int, labels: Iterable[int]) -> Ta
     return _with_channels(lut, protocol, step_index, tuple(labels))
 
 
+def with_next_class(lut: Table, protocol: Protocol, step_index: int) -> Table:
+    """`lut` with the first class of the next step labelled already, by the channel that it will have.
+
+    Known fault of BalConpas and SimCIS, continual/continual_semantic_dataset_mapper.py, which keep the labels
+    up to and with the first one beyond the step's. Nothing changes at the last step, or city by city.
+    """
+    following = protocol.steps[step_index + 1 :][:1]
+    if not following or protocol.is_domain_incremental:
+        return lut
+    return _with_channels(lut.copy(), protocol, step_index + 1, following[0].classes[:1])
+
+
 def _table(protocol: Protocol) -> Table:
     """(256,) uint8, all 255 except the classes that no step learns."""
     lut = np.full(256, IGNORE, dtype=np.uint8)

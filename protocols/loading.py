@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from protocols.datasets import Dataset, Sample
 from protocols.datasets.segment_table import Counts
-from protocols.labels import Table, replay_lut, test_lut, training_lut
+from protocols.labels import Table, replay_lut, test_lut, training_lut, with_next_class
 from protocols.presence import count
 from protocols.protocol import IGNORE, Protocol
 from protocols.reading import CentreReader, TrainingReader, WholeReader, as_it_is, collate
@@ -128,11 +128,14 @@ class StepData:
     device: torch.device
     replay: Sequence[ReplaySample] = ()
     """Images of the memory, trained on besides `train`."""
+    next_class_labelled: bool = False
+    """A known fault of two official repositories: `protocols.labels.with_next_class`."""
 
     @cached_property
     def training_lut(self) -> Table:
         """uint8 (256,): label id -> training label."""
-        return training_lut(self.protocol, self.index)
+        lut = training_lut(self.protocol, self.index)
+        return with_next_class(lut, self.protocol, self.index) if self.next_class_labelled else lut
 
     @cached_property
     def test_lut(self) -> Table:
@@ -146,6 +149,10 @@ class StepData:
         joins the lists of the step and of the memory.
         """
         return replace(self, replay=tuple(replay))
+
+    def with_next_class(self) -> StepData:
+        """The same step with the first class of the next one labelled already."""
+        return replace(self, next_class_labelled=True)
 
     def class_counts(self, labels: Sequence[int]) -> npt.NDArray[np.int64]:
         """(training images, labels): how many segments of each label id an image has, in list order.

@@ -50,3 +50,8 @@ def merge_classes(segments: Segments) -> Segments:
     of_class = group == torch.arange(len(classes), device=group.device)[:, None]  # (classes, N)
     pixels = segments.masks.flatten(1).float()
     return Segments(classes, (of_class.float() @ pixels > 0).unflatten(1, segments.masks.shape[1:]))
+
+
+def joined(first: Segments, second: Segments) -> Segments:
+    """Those of the first, then those of the second."""
+    return Segments(torch.cat([first.classes, second.classes]), torch.cat([first.masks, second.masks]))

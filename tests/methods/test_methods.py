@@ -60,6 +60,9 @@ class TwoBatches:
     def first_epoch(self) -> list[Batch]:
         return [batch_of(2, seed) for seed in range(2)]
 
+    def with_next_class(self) -> TwoBatches:
+        return self
+
 
 def built(method: MethodClass, protocol: Protocol, recipe: Recipe | None = None, **settings: float) -> Method:
     torch.manual_seed(0)

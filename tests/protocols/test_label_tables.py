@@ -73,3 +73,16 @@ def test_classes_of_no_step_go_where_the_protocol_says(value: int) -> None:
     protocol = replace(parse("voc-19-1"), steps=class_steps([(8, 10), (12,)]), other_classes=value)
     assert labels.training_lut(protocol, 1)[[0, 8, 12, 15]].tolist() == [0, 0, 3, value]
     assert labels.test_lut(protocol, 0)[[0, 8, 10, 12, 15]].tolist() == [0, 1, 2, 0, value]
+
+
+def test_the_next_class_can_be_labelled_already() -> None:
+    """ADE 100-10: label ids 1..100, then 101..110; a known fault of BalConpas and SimCIS."""
+    protocol = parse("ade-100-10")
+    for step, following in ((0, 101), (1, 111)):
+        correct = labels.training_lut(protocol, step)
+        lut = labels.with_next_class(correct, protocol, step)
+        assert correct[following] == 0
+        assert (lut != correct).nonzero()[0].tolist() == [following]
+        assert lut[following] == len(protocol.channels(step))
+    last = labels.training_lut(protocol, 5)
+    assert (labels.with_next_class(last, protocol, 5) == last).all()
