@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from methods.losses.point_sampling import Draw, point_sample, sample_binary
+from methods.losses.point_sampling import Draw, sample_binary, sample_features
 from protocols.segments import Segments
 
 
@@ -56,6 +56,11 @@ def mask_costs(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return cross_entropy / logits.shape[-1], dice
 
 
+def padded_size(features: Tensor) -> tuple[int, int]:
+    """Of the images that the network saw, of which its features (..., h, w) have a quarter of the size."""
+    return 4 * features.shape[-2], 4 * features.shape[-1]
+
+
 def assign(costs: Sequence[Tensor]) -> Matching:
     """Pairs of least cost of (L, Q, N_b) matrices, one for each image. They reach the host in one transfer.
 
@@ -88,11 +93,11 @@ def point_costs(embeddings: Tensor, features: Tensor, masks: Tensor, points: Ten
     masks of all queries.
     """
     layers, num_points = points.shape[:2]
-    sampled = point_sample(features[None], points.view(1, -1, 2))[0].view(-1, layers, num_points)
-    logits = embeddings @ sampled.transpose(0, 1)
-    labels = sample_binary(masks, points.view(-1, 2)).view(-1, layers, num_points).transpose(0, 1)
-    with torch.autocast(logits.device.type, enabled=False):
-        return mask_costs(logits.float(), labels)
+    sampled = sample_features(features, points.view(-1, 2)).view(layers, num_points, -1)
+    labels = sample_binary(masks, points.view(-1, 2), padded_size(features))
+    labels = labels.view(-1, layers, num_points).transpose(0, 1)
+    with torch.autocast(features.device.type, enabled=False):
+        return mask_costs(embeddings.to(features.dtype) @ sampled.transpose(1, 2), labels)
 
 
 @torch.no_grad()
@@ -110,8 +115,9 @@ def match(
     """The matching of Mask2Former: `weights` of class, mask and dice costs.
 
     logits (L, B, Q, K + 1), embeddings (L, B, Q, D), features (B, D, h, w); the masks of all targets have
-    one size. Draws once: (B, L, num_points, 2). Source: Mask2Former, modeling/matcher.py.
-    `cost_of_class` stands in for `class_cost`; `further_costs`, for each image (L, Q, N_b), are added.
+    one size, that of the images before they were padded. `cost_of_class` stands in for `class_cost`;
+    `further_costs`, for each image (L, Q, N_b), are added. Draws once: (B, L, num_points, 2).
+    Source: Mask2Former, modeling/matcher.py.
     """
     of_class, of_mask, of_dice = weights
     layers, images = logits.shape[:2]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.losses.matching import Matching
+from methods.losses.matching import Matching, padded_size
 from methods.losses.point_sampling import Draw, point_sample, sample_binary, uncertain_points
 from protocols.segments import Segments
 
@@ -49,9 +49,11 @@ def matched_masks(embeddings: Tensor, features: Tensor, matching: Matching) -> T
     """(L, M, h, w) mask logits of the matched queries alone, from (L, B, Q, D) and (B, D, h, w)."""
     layers = torch.arange(len(embeddings), device=embeddings.device)[:, None]
     chosen = embeddings[layers, matching.images, matching.queries]  # (L, M, D)
-    parts = [
-        part @ features[image].flatten(1) for image, part in enumerate(chosen.split(matching.counts, dim=1))
-    ]
+    with torch.autocast(features.device.type, enabled=False):
+        parts = [
+            part.to(features.dtype) @ features[image].flatten(1)
+            for image, part in enumerate(chosen.split(matching.counts, dim=1))
+        ]
     return torch.cat(parts, dim=1).unflatten(2, features.shape[2:])
 
 
@@ -86,9 +88,11 @@ def mask_losses(
     layers = len(embeddings)
     if not sum(matching.counts):
         return (zero := embeddings.flatten(1).sum(1) * 0.0), zero
-    logits = matched_masks(embeddings, features, matching).flatten(0, 1).float()
+    logits = matched_masks(embeddings, features, matching).flatten(0, 1)
     points = uncertain_points(logits.detach(), num_points, oversample_ratio, importance_ratio, draw)
-    labels = sample_binary(torch.cat([t.masks for t in targets]), points, matching.targets.flatten())
+    masks = torch.cat([target.masks for target in targets])
+    labels = sample_binary(masks, points, padded_size(features), matching.targets.flatten())
     point_logits = point_sample(logits[:, None], points)[:, 0]
-    masks, dice = binary_cross_entropy(point_logits, labels), dice_loss(point_logits, labels)
-    return masks.view(layers, -1).sum(1) / divisor, dice.view(layers, -1).sum(1) / divisor
+    losses = binary_cross_entropy(point_logits, labels), dice_loss(point_logits, labels)
+    cross_entropy, dice = (loss.view(layers, -1).sum(1) / divisor for loss in losses)
+    return cross_entropy, dice

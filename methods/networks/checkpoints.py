@@ -15,9 +15,9 @@ PREFIX = "module."
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a .npz, .safetensors or torch file: floats as float32, no `module.` of DDP.
 
-    A torch file holds a state dict, or one under the key `state_dict` (mapillary) or `model_state`
-    (MiB, PLOP, RCIL). Raises ValueError, in one line that names the file, for a missing, broken or
-    unsafe one.
+    A torch file holds a state dict, or one under the key `state_dict` (mapillary), `model_state` (MiB,
+    PLOP, RCIL) or `model` (detectron2). Raises ValueError, in one line that names the file, for a missing,
+    broken or unsafe one.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,7 +41,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     content = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model_state"):
+    for key in ("state_dict", "model_state", "model"):
         content = content.get(key, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError("no state dict found in it")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from methods.losses.point_sampling import point_sample, sample_binary, uncertain_points
+from methods.losses.point_sampling import point_sample, sample_binary, sample_features, uncertain_points
 from tests.golden import scatter, wave
 
 
@@ -14,12 +14,24 @@ def test_points_outside_and_on_pixels():
 def test_bool_masks_are_sampled_as_floats_are():
     torch.manual_seed(0)
     masks = torch.rand(5, 13, 17) > 0.5
-    points = torch.rand(4, 200, 2) * 1.2 - 0.1
+    points = torch.rand(4, 200, 2)
+    points[0, :3] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.999, 0.0]])
     rows = torch.tensor([4, 0, 0, 2])
     expected = point_sample(masks[rows, None].float(), points)[:, 0]
-    torch.testing.assert_close(sample_binary(masks, points, rows), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(sample_binary(masks, points, (13, 17), rows), expected, atol=2e-6, rtol=0)
     expected = point_sample(masks[None].float(), points[:1])[0]
-    torch.testing.assert_close(sample_binary(masks, points[0]), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(sample_binary(masks, points[0], (13, 17)), expected, atol=2e-6, rtol=0)
+    padded = torch.nn.functional.pad(masks, (0, 3, 0, 7))
+    expected = sample_binary(padded, points, (20, 20), rows)
+    torch.testing.assert_close(sample_binary(masks, points, (20, 20), rows), expected)
+
+
+def test_features_are_sampled_as_maps_are():
+    torch.manual_seed(0)
+    features, points = torch.randn(7, 5, 9), torch.rand(300, 2)
+    points[:3] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.999, 0.0]])
+    expected = point_sample(features[None], points[None])[0].T
+    torch.testing.assert_close(sample_features(features, points), expected, atol=5e-6, rtol=0)
 
 
 def test_uncertain_points_lie_where_logits_are_small():

@@ -107,6 +107,29 @@ def test_mask_losses_reach_the_network():
     assert embeddings.grad.abs().sum((0, 3)).count_nonzero() <= 2 * 9
 
 
+def test_losses_are_float32_under_autocast():
+    logits, embeddings, features, targets = case(counts=(3, 2, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        matching = match(logits.bfloat16(), embeddings.bfloat16(), features, targets, num_points=10)
+        classes = target_classes(matching, targets, 6, no_object=4)
+        losses = mask_losses(embeddings.bfloat16(), features, targets, matching, 6, num_points=10)
+        losses = (*losses, class_loss(logits.bfloat16(), classes))
+    assert [loss.dtype for loss in losses] == 3 * [torch.float32]
+
+
+def test_targets_cover_the_image_before_it_was_padded():
+    logits, embeddings, features, targets = case(counts=(3, 2, 1))
+    smaller = [Segments(t.classes, t.masks[:, :30, :35]) for t in targets]
+    padded = [Segments(t.classes, torch.nn.functional.pad(t.masks, (0, 5, 0, 2))) for t in smaller]
+    results = []
+    for given in (smaller, padded):
+        torch.manual_seed(1)
+        matching = match(logits, embeddings, features, given, num_points=50)
+        results += [matching.targets, *mask_losses(embeddings, features, given, matching, 6, num_points=50)]
+    for found, expected in zip(results[:3], results[3:], strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_without_targets_mask_losses_are_zero():
     logits, embeddings, features, targets = case(counts=(0, 0))
     matching = match(logits, embeddings.requires_grad_(), features, targets, num_points=10)

@@ -54,8 +54,9 @@ class Mask2FormerOutput:
 
 
 def mask_logits(embeddings: Tensor, features: Tensor) -> Tensor:
-    """(B, Q, D) and (B, D, h, w) -> (B, Q, h, w)."""
-    return (embeddings @ features.flatten(2)).unflatten(2, features.shape[2:])
+    """(B, Q, D) and (B, D, h, w) -> (B, Q, h, w), of the features' type under autocast too."""
+    with torch.autocast(features.device.type, enabled=False):
+        return (embeddings.to(features.dtype) @ features.flatten(2)).unflatten(2, features.shape[2:])
 
 
 class Memory:
@@ -83,7 +84,9 @@ class Memory:
     @torch.no_grad()
     def allowed(self, embeddings: Tensor, level: int) -> Tensor:
         """(B, Q, D) mask embeddings -> (B, Q, S) bool; a query that may look nowhere may look everywhere."""
-        inside = embeddings @ self.features[level] >= 0
+        features = self.features[level]
+        with torch.autocast(features.device.type, enabled=False):
+            inside = embeddings.to(features.dtype) @ features >= 0
         return inside | ~inside.any(dim=-1, keepdim=True)
 
 

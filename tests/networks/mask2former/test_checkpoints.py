@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from methods.networks.checkpoints import read_state
 from methods.networks.mask2former import PAPER, Mask2Former, Mask2FormerConfig
 from methods.networks.mask2former.checkpoints import adapt_official_state, load_official_state
 from methods.networks.mask2former.simcis import SimCISNetwork
@@ -104,10 +105,11 @@ def test_official_shapes():
     assert shapes["predictor.class_embeds.1.weight"] == (10, 256)
 
 
-def test_loading_is_strict():
+def test_loading_a_file_is_strict(tmp_path):
     config = Mask2FormerConfig(backbone="mini", hidden=32, num_queries=4, decoder_layers=1, encoder_layers=1)
     network = Mask2Former(config, 3)
-    state = dict(network.state_dict())
+    torch.save({"model": network.state_dict(), "iteration": 7}, tmp_path / "model_final.pth")
+    state = read_state(tmp_path / "model_final.pth")
     load_official_state(network, state, "here.pth")
     del state["predictor.query_feat.weight"]
     with pytest.raises(ValueError, match=r"here.pth.*missing 1: predictor.query_feat.weight"):

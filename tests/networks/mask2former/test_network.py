@@ -38,6 +38,18 @@ def test_shapes_of_the_output(training):
     torch.testing.assert_close(out.tokens[0, 1], network.predictor.query_feat.weight)
 
 
+def test_masks_are_float32_under_autocast():
+    torch.manual_seed(0)
+    network, images = Mask2Former(MINI, 5), torch.randn(1, 3, 64, 96)
+    expected = network(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = network(images)
+    assert out.layer_logits.dtype == torch.bfloat16
+    assert out.mask_features.dtype == out.masks.dtype == torch.float32
+    scale = expected.masks_of(0).abs().max().item()
+    torch.testing.assert_close(out.masks_of(0), expected.masks_of(0), rtol=0, atol=0.05 * scale)
+
+
 def test_every_parameter_learns():
     network = Mask2Former(MINI, 5)
     for layer in network.pixel_decoder.transformer.encoder["layers"]:  # zero at the start
