@@ -50,6 +50,8 @@ class ProtocolCard:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise FieldError("task", f"found {self.task!r}, expected {', '.join(TASKS)}; correct it or rerun")
+        if self.background and self.task != TASKS[0]:
+            raise FieldError("background", f"true, but a {self.task} protocol has none; write false or rerun")
         if not self.steps:
             raise FieldError("steps", "[] is empty; a protocol has at least one step")
         check_labels("things", self.things, len(self.class_names))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -24,26 +24,26 @@ DIGITS = 4
 
 
 def by_protocol(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records by protocol name, names in order, so that no table depends on the order of `records`."""
-    groups: dict[str, list[Record]] = defaultdict(list)
+    """Records by protocol name, names in order, so that no table depends on the order of `records`.
+
+    Where a user has given one name to protocols of several tasks, the task is added to it.
+    """
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.method.name, record.scale, record.seed)):
-        groups[record.protocol.name].append(record)
-    return {name: groups[name] for name in sorted(groups)}
-
-
-def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of one protocol by task; each has a card, rows and columns of its own."""
-    tasks = {task: [record for record in records if record.protocol.task == task] for task in METRICS}
-    return {task: members for task, members in tasks.items() if members}
+        groups[record.protocol.name, record.protocol.task].append(record)
+    names = Counter(name for name, _ in groups)
+    return {
+        name if names[name] == 1 else f"{name}-{task}": groups[name, task] for name, task in sorted(groups)
+    }
 
 
 def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
-    """The rows of one protocol, task after task; columns as in `reports.columns`, missing values NaN.
+    """The rows of one protocol; columns as `reports.columns` defines them, missing values NaN.
 
     Raises:
         ValueError: records of several protocols, or none.
     """
-    return _frame(_all_rows(records))
+    return _frame(build_rows(records))
 
 
 def write_leaderboards(records: Sequence[Record], out_dir: Path) -> list[Path]:
@@ -54,7 +54,7 @@ def write_leaderboards(records: Sequence[Record], out_dir: Path) -> list[Path]:
     """
     paths = []
     for name, members in by_protocol(records).items():
-        rows = _all_rows(members)
+        rows = build_rows(members)
         stem = name.replace("/", "-")
         texts = {"md": page(members, rows), "csv": _csv(rows), "json": _json(members, rows)}
         for suffix, text in texts.items():
@@ -67,24 +67,13 @@ def terminal_table(records: Sequence[Record]) -> str:
     """A short table a protocol, kind of data and scale, for the end of a run."""
     parts = []
     for name, members in by_protocol(records).items():
-        kinds = groupby(_all_rows(members), key=lambda row: (row["task"], row["data"], row["scale"]))
-        for (task, data, scale), rows in kinds:
+        for (data, scale), rows in groupby(build_rows(members), key=lambda row: (row["data"], row["scale"])):
             kind = (
                 "SYNTHETIC stand-in, not comparable with published numbers" if data == "synthetic" else data
             )
-            title = name if task == "semantic" else f"{name}, {task}"
-            heading = f"{title} · {scale} scale · {kind} · {METRICS[task]} in %"
+            heading = f"{name} · {scale} scale · {kind} · {METRICS[members[0].protocol.task]} in %"
             parts.append(f"{heading}\n{_short_table(list(rows))}")
     return "\n\n".join(parts)
-
-
-def _all_rows(records: Sequence[Record]) -> list[Row]:
-    """The rows of one protocol, task after task.
-
-    Raises:
-        ValueError: records of several protocols, or none.
-    """
-    return [row for members in (by_task(records) or {"": []}).values() for row in build_rows(members)]
 
 
 def _short_table(rows: Sequence[Row]) -> str:
@@ -117,14 +106,13 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _json(records: Sequence[Record], rows: Sequence[Row]) -> str:
-    cards = {task: card_of(members) for task, members in by_task(records).items()}
+    protocol = card_of(records)
     kinds = {row["data"] for row in rows}
-    said = announcement(records[0].protocol.dataset_title, partly=len(kinds) > 1)
     content = {
-        "announcement": said if "synthetic" in kinds else "",
-        "protocols": {task: asdict(card) for task, card in cards.items()},
-        "columns": list(dict.fromkeys(name for card in cards.values() for name in column_names(card))),
-        "definitions": {task: definitions(card) for task, card in cards.items()},
+        "announcement": announcement(protocol.dataset_title, len(kinds) > 1) if "synthetic" in kinds else "",
+        "protocol": asdict(protocol),
+        "columns": column_names(protocol),
+        "definitions": definitions(protocol),
         "rows": [{key: _rounded(value) for key, value in row.items()} for row in rows],
     }
     return dumps(content) + "\n"

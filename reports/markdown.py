@@ -10,7 +10,6 @@ from reports.columns import (
     ASSIGNED,
     LABELLED,
     LOWER_IS_BETTER,
-    METRICS,
     definitions,
     main_columns,
     step_columns,
@@ -26,27 +25,14 @@ HEADINGS = {"sq": "SQ", "rq": "RQ", "ap50": "AP50", "ap75": "AP75"}
 
 
 def page(records: Sequence[Record], rows: Sequence[Row]) -> str:
-    """The whole page of one protocol: the announcement, then each task's part."""
-    tasks = [task for task in METRICS if any(row["task"] == task for row in rows)]
+    """The whole page: announcement, card, a section for each kind of data and scale, definitions."""
+    protocol = card_of(records)
     kinds = {row["data"] for row in rows}
     lines = []
     if "synthetic" in kinds:
-        lines += [announcement(records[0].protocol.dataset_title, partly=len(kinds) > 1), ""]
-    parts = [
-        _part(
-            [record for record in records if record.protocol.task == task],
-            [row for row in rows if row["task"] == task],
-        )
-        for task in tasks
-    ]
-    return "\n".join(lines) + "\n\n".join("\n".join(part) for part in parts) + "\n"
-
-
-def _part(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
-    """One task: the card, a section for each kind of data and scale, definitions."""
-    protocol = card_of(records)
-    name = protocol.name if protocol.task == "semantic" else f"{protocol.name}, {protocol.task}"
-    lines = [f"# {name}: {protocol.title}" if protocol.title else f"# {name}", "", *card_lines(protocol)]
+        lines += [announcement(protocol.dataset_title, partly=len(kinds) > 1), ""]
+    title = f"{protocol.name}: {protocol.title}" if protocol.title else protocol.name
+    lines += [f"# {title}", "", *card_lines(protocol)]
     for (data, scale), members in groupby(rows, key=lambda row: (row["data"], row["scale"])):
         of_section = [
             record
@@ -55,7 +41,8 @@ def _part(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
         ]
         lines += ["", *_section(protocol, of_section, list(members))]
     lines += ["", "## Columns", ""]
-    return lines + [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
+    lines += [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
+    return "\n".join(lines) + "\n"
 
 
 def _section(protocol: ProtocolCard, records: Sequence[Record], rows: Sequence[Row]) -> list[str]:

@@ -18,10 +18,21 @@ from typing import Any
 from reports.codec import FieldError, decode
 
 FOLDER = Path(__file__).parent / "published"
-LARGEST = {"mIoU": 100, "IoU": 100, "hours": math.inf}
+TASKS = {"mIoU": "semantic", "IoU": "semantic", "PQ": "panoptic", "SQ": "panoptic", "RQ": "panoptic"}
+TASKS |= {"AP": "instance"}
+"""The metrics in per cent, and the task that each measures."""
+MEANS = ("mIoU", "PQ", "AP")
+"""A task's own metric, a mean over classes."""
+LARGEST = dict.fromkeys(TASKS, 100) | {"hours": math.inf}
 LARGEST |= {f"{part} loss": math.inf for part in ("total", "class", "distillation")}
-"""The metrics and their largest values; mIoU and IoU are per cent."""
-VOID = {"ignored": "void pixels are not tested", "background": "void pixels are tested as class 0"}
+"""All metrics and their largest values."""
+VOID = {
+    "ignored": "void pixels are not tested",
+    "background": "void pixels are tested as class 0",
+    "labelled": "neither void pixels nor those of classes not learnt yet are tested",
+    "assigned": "as labelled, and pixels that the method assigns to no class are not tested either",
+}
+"""What happens at test to pixels without a class."""
 ORIGINS = {
     "own": "measured by the authors of the method; for finetune and joint, of the paper",
     "rerun": "measured by others",
@@ -41,12 +52,14 @@ ABSENT = "-"
 
 _GRAMMAR = {
     "protocol": re.compile(
-        r"(voc|ade|cityscapes)-(\d+-\d+|offline)(-disjoint|-partitioned)?(\+mib)?(@[a-z0-9-]+)?"
+        r"(voc|ade|cityscapes)-(\d+-\d+|offline)(-panoptic|-instance)?(-disjoint|-partitioned)?(\+mib)?"
+        r"(@[a-z0-9-]+)?"
         r"|cityscapes-domain-(11-5|11-1|1-1|offline)"
     ),
     "group": re.compile(r"old|new|all|average|\d+-\d+|step_\d+(_first|_last|_class_\d+)?"),
-    "method": re.compile(r"[a-z0-9-]+"),
+    "method": re.compile(r"[a-z0-9-]+(@[a-z0-9-]+)?"),
 }
+_COLUMN = re.compile(r"old|new|all|average|step_\d+")
 _EXAMPLES = {"protocol": "voc-15-1-disjoint+mib@b", "group": "old, all, 101-110, step_0", "method": "lwf-mc"}
 
 
@@ -86,6 +99,10 @@ class PublishedValue:
         _among("void", [self.void], VOID)
         _among("origin", [self.origin], ORIGINS)
         _among("flags", self.flags, FLAGS)
+        task = TASKS.get(self.metric, self.task)
+        if task != self.task:
+            problem = f"{self.protocol!r} is {self.task}, {self.metric} is not; name the {task} protocol"
+            raise FieldError("protocol", problem)
         if not 0 <= self.value <= LARGEST[self.metric]:
             raise FieldError("value", f"{self.value} is not in 0..{LARGEST[self.metric]}; correct it")
 
@@ -95,18 +112,29 @@ class PublishedValue:
         return match[1] if match else "overlapped"
 
     @property
+    def task(self) -> str:
+        match = re.search(r"-(panoptic|instance)\b", self.protocol)
+        return match[1] if match else "semantic"
+
+    @property
     def first_hand(self) -> bool:
         return self.origin == "own"
 
     @property
     def column(self) -> str:
         """The leaderboard's column that measures the same; "" where there is none."""
-        if self.metric != "mIoU":
+        if self.metric in ("SQ", "RQ"):
+            return self.metric.lower() if self.group == "all" else ""
+        if self.metric not in MEANS:
             return ""
+        if self.metric != "mIoU":
+            return self.group if _COLUMN.fullmatch(self.group) else ""
+        if self.void in ("labelled", "assigned"):
+            return f"{self.group}_{self.void}" if self.group in ("old", "new", "all", "average") else ""
         if self.group in ("old", "all") and not self.background:
             return f"{self.group}_no_background"
         comparable = self.group == "new" or self.background
-        return self.group if comparable and re.fullmatch(r"old|new|all|average|step_\d+", self.group) else ""
+        return self.group if comparable and _COLUMN.fullmatch(self.group) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +171,10 @@ class _Paper:
     table: tuple[_Table, ...]
 
 
-def published(protocol: str | None = None, metric: str = "mIoU") -> tuple[PublishedValue, ...]:
-    """All published numbers of `metric`, or those of one protocol, by its canonical name."""
-    return tuple(row for row in _all() if row.metric == metric and protocol in (None, row.protocol))
+def published(protocol: str | None = None, metric: str | None = None) -> tuple[PublishedValue, ...]:
+    """All published mIoU, PQ and AP, or all of `metric`; or those of one protocol, by its canonical name."""
+    metrics = MEANS if metric is None else (metric,)
+    return tuple(row for row in _all() if row.metric in metrics and protocol in (None, row.protocol))
 
 
 @cache

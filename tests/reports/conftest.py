@@ -98,7 +98,7 @@ def make_record(
     task: str = "semantic",
 ) -> Record:
     """A record with the given IoU, PQ or AP (per cent) of each channel after each step."""
-    protocol = replace(protocol, task=task)
+    protocol = replace(protocol, task=task, background=protocol.background and task == "semantic")
     if len(series) == 1 < len(protocol.steps):
         channels = channels[-1:]
     run = f"{name}/seed-{seed}"

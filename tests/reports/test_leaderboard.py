@@ -28,26 +28,32 @@ def synthetic(record: Record) -> Record:
     return replace(record, data=replace(record.data, synthetic=True))
 
 
-def three_tasks(make: Make, protocol: ProtocolCard) -> list[Record]:
-    """One protocol in three tasks: zero is unlabelled, cat and cow are things."""
+def of_task(make: Make, protocol: ProtocolCard, task: str) -> list[Record]:
+    """Two methods on a protocol where zero is unlabelled; without background, cat and cow are things."""
     names = ("unlabelled", *protocol.class_names[1:])
-    protocol = replace(protocol, name="zoo-2-1", class_names=names, rules=replace(protocol.rules, name="mib"))
-    bare = replace(protocol, background=False, things=(1, 3))
-    channels = [labels[1:] for labels in ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4))]
-    records = []
-    for name, drop in (("mib", 0), ("finetune", 10)):
-        series = [[value - drop for value in values] for values in SERIES]
-        records.append(make(series, name, protocol=protocol))
-        for task in ("panoptic", "instance"):
-            segments = [values[1:] for values in series]
-            records.append(make(segments, name, protocol=bare, channels=channels, task=task))
-    return records
+    protocol = replace(protocol, name=f"zoo-2-1-{task}", class_names=names)
+    methods = (("mib", 0), ("finetune", 10))
+    if task == "semantic":
+        return [make(lowered(drop, 0), name, protocol=protocol) for name, drop in methods]
+    bare = replace(protocol, background=False, things=(1, 3) if task == "panoptic" else ())
+    channels = ((1, 2), (1, 2, 3), (1, 2, 3, 4))
+    return [
+        make(lowered(drop, 1), name, protocol=bare, channels=channels, task=task) for name, drop in methods
+    ]
 
 
+def lowered(drop: int, first: int) -> list[list[int]]:
+    """The series from channel `first` on, each value less by `drop`."""
+    return [[value - drop for value in values[first:]] for values in SERIES]
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
 @pytest.mark.parametrize("suffix", ["md", "csv"])
-def test_golden_files_of_three_tasks(make: Make, protocol: ProtocolCard, tmp_path: Path, suffix: str) -> None:
-    write_leaderboards(three_tasks(make, protocol), tmp_path)
-    compare(tmp_path / f"zoo-2-1.{suffix}")
+def test_golden_files_of_each_task(
+    make: Make, protocol: ProtocolCard, tmp_path: Path, task: str, suffix: str
+) -> None:
+    write_leaderboards(of_task(make, protocol, task), tmp_path)
+    compare(tmp_path / f"zoo-2-1-{task}.{suffix}")
 
 
 def compare(written: Path) -> None:
@@ -57,25 +63,32 @@ def compare(written: Path) -> None:
     assert written.read_text(encoding="utf-8") == golden.read_text(encoding="utf-8")
 
 
-def test_each_task_has_its_card_and_its_rows(make: Make, protocol: ProtocolCard, tmp_path: Path) -> None:
-    records = three_tasks(make, protocol)
-    frame = leaderboard(records).set_index(["method", "task"])
-    assert list(frame["metric"]) == ["mIoU", "mIoU", "PQ", "PQ", "AP", "AP"]
-    assert frame.loc[("mib", "panoptic"), "sq"] == pytest.approx(100)
-    assert pd.isna(frame.loc[("mib", "semantic"), "sq"])
-    plain = json.loads(write_leaderboards(records, tmp_path)[2].read_text())
-    assert list(plain["protocols"]) == list(plain["definitions"]) == ["instance", "panoptic", "semantic"]
-    assert plain["columns"] == list(leaderboard(records).columns)
-    assert plain["rows"][2]["by_class"] == {"1": 40, "2": 30, "3": 30, "4": 20}
-    text = terminal_table(records)
-    assert "zoo-2-1, panoptic · mini scale · real · PQ in %" in text
-    assert "zoo-2-1 · mini scale · real · mIoU in %" in text
+def test_each_task_has_its_metric(make: Make, protocol: ProtocolCard) -> None:
+    frame = leaderboard(of_task(make, protocol, "panoptic")).set_index("method")
+    assert (frame.loc["mib", "metric"], frame.loc["mib", "task"]) == ("PQ", "panoptic")
+    assert frame.loc["mib", "all"] == pytest.approx(frame.loc["mib", "rq"])
+    assert frame.loc["mib", "sq"] == pytest.approx(100)
+    assert (frame.loc["mib", "things"], frame.loc["mib", "stuff"]) == (pytest.approx(35), pytest.approx(25))
+    frame = leaderboard(of_task(make, protocol, "instance")).set_index("method")
+    assert frame.loc["mib", "metric"] == "AP"
+    assert frame.loc["mib", "all"] == frame.loc["mib", "ap75"] == pytest.approx(30)
+    assert frame.loc["mib", "ap50"] == pytest.approx(100 * 40 / 110)
+    table = terminal_table(of_task(make, protocol, "instance"))
+    assert table.startswith("zoo-2-1-instance · mini scale · real · AP in %")
+
+
+def test_one_name_for_two_tasks_makes_two_tables(make: Make, protocol: ProtocolCard, tmp_path: Path) -> None:
+    other = make([values[1:] for values in SERIES], protocol=protocol, task="panoptic")
+    paths = write_leaderboards([make(SERIES), other], tmp_path)
+    assert [path.name for path in paths[::3]] == ["pets-2-1-panoptic.md", "pets-2-1-semantic.md"]
+    with pytest.raises(ValueError, match="records of 2 protocols"):
+        leaderboard([make(SERIES), other])
 
 
 def test_assigned_columns_are_shown_where_they_differ(
     make: Make, protocol: ProtocolCard, tmp_path: Path
 ) -> None:
-    record = three_tasks(make, protocol)[0]
+    record = of_task(make, protocol, "semantic")[0]
     header = next(line for line in page_of(record, tmp_path) if "all assigned" in line)
     assert [cell.strip() for cell in header.split("|")[2:-1]] == [
         *("old ↑", "new ↑", "all ↑", "average ↑"),

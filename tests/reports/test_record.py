@@ -63,7 +63,7 @@ BROKEN = [
     ("schema", 0, "schema: 0 is older than 1, the first version; rerun"),
     ("schema", "2", "schema: found '2', expected the number 2"),
     ("protocol.task", "video", "protocol.task: found 'video', expected semantic, panoptic, instance"),
-    ("protocol.task", "panoptic", "steps[0].counts.task: 'semantic', expected the protocol's ('panoptic')"),
+    ("protocol.task", "panoptic", "protocol.background: true, but a panoptic protocol has none"),
     ("protocol.things", [7], "protocol.things[0]: 7 is no label id"),
     (
         "steps[0].counts.task",
@@ -222,6 +222,12 @@ def test_round_trip_of_the_other_tasks(make: Make, tmp_path: Path, task: str) ->
     record = make(SERIES, task=task)
     write(record, tmp_path / "seed-0.json")
     assert read(tmp_path / "seed-0.json") == record
+
+
+def test_the_counts_must_be_of_the_protocols_task(make: Make) -> None:
+    record = make(SERIES)
+    with pytest.raises(ValueError, match=r"steps\[0\]\.counts\.task: 'semantic', expected the protocol's"):
+        replace(record, protocol=replace(record.protocol, task="panoptic", background=False))
 
 
 def test_a_record_of_schema_1_is_converted(make: Make, tmp_path: Path) -> None:
