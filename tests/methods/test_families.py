@@ -33,9 +33,7 @@ def test_a_baseline_takes_a_network(entry: str, task: str, expected: type) -> No
 
 
 def test_an_unknown_network_is_named() -> None:
-    with pytest.raises(
-        ValueError, match="'finetune@mask3former': did you mean finetune@mask2former"
-    ):
+    with pytest.raises(ValueError, match="'finetune@mask3former': did you mean finetune@mask2former"):
         find_methods("finetune@mask3former", "semantic")
     with pytest.raises(ValueError, match="'finetune@deeplabv3'"):
         find_methods("finetune@deeplabv3", "panoptic")
