@@ -1,4 +1,4 @@
-"""The command line: `run` (the default), `ls`, `show` and `report`."""
+"""The command line: `run` (the default), `ls`, `show`, `prepare`, `verify` and `report`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ examples:
   python run_benchmark.py --protocol my_protocol.toml --methods mib,path/to/my_method.py
   python run_benchmark.py --protocol voc-15-1 --methods mib --set mib.kd_weight=10 --dry-run
   python run_benchmark.py ls protocols
-  python run_benchmark.py show ade-100-10
+  python run_benchmark.py show ade-100-10 --task panoptic
+  python run_benchmark.py prepare ade20k --data-root DIR
   python run_benchmark.py report --runs runs
 """
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _with_default_command(arguments: list[str]) -> list[str]:
-    commands = {"run", "ls", "show", "report"}
+    commands = {"run", "ls", "show", "prepare", "verify", "report"}
     if arguments and (arguments[0] in commands or arguments[0] in ("-h", "--help")):
         return arguments
     return ["run", *arguments]
@@ -57,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{run,ls,show,report}")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="{run,ls,show,prepare,verify,report}"
+    )
     _add_run(commands)
     ls = commands.add_parser("ls", help="list the protocols or the methods")
     ls.add_argument("what", choices=("protocols", "methods"))
@@ -68,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--runs", type=Path, default=Path("runs"), help="its cache is used (default: runs)")
     _add_task_and_data(show)
     show.set_defaults(command=_show)
+    _add_data_commands(commands)
     report = commands.add_parser("report", help="redraw the leaderboards from the records of a folder")
     report.add_argument("--protocol", help="only these (comma-separated); all by default")
     report.add_argument(
@@ -125,6 +129,24 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
     _add_task_and_data(run)
     run.set_defaults(command=_run)
+
+
+def _add_data_commands(commands: argparse._SubParsersAction) -> None:
+    for name, command, text in (
+        (
+            "prepare",
+            _prepare,
+            "make a data set's annotations from its official archives, fetched where missing",
+        ),
+        ("verify", _verify, "check a data set: counts, hashes, and that its files agree with one another"),
+    ):
+        parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        parser.add_argument("dataset", choices=("ade20k",))
+        parser.add_argument(
+            "--data-root", type=Path, default=Path("data"), help="folder with the data sets (default: data)"
+        )
+        parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+        parser.set_defaults(command=command)
 
 
 def _add_task_and_data(parser: argparse.ArgumentParser) -> None:
@@ -218,6 +240,26 @@ def _show(args: argparse.Namespace) -> int:
     card, text = open_card(args.protocol, _task(args.task, [args.protocol]), args.data_root, args.runs)
     print(json.dumps(card, indent=2, ensure_ascii=False) if args.json else text)
     return 0
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from protocols.prepare.ade20k import prepare
+
+    dataset = prepare(args.data_root, args.workers)
+    for difference in dataset.differences():
+        print(f"warning: {difference}", file=sys.stderr)
+    print(f"{dataset.root} has semantic, panoptic and instance annotations")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from protocols.prepare.ade20k_verify import verify
+
+    problems = verify(args.data_root, print, args.workers)
+    for problem in problems:
+        print(f"problem: {problem}")
+    print(f"{len(problems)} problems" if problems else "sound")
+    return 1 if problems else 0
 
 
 def _report(args: argparse.Namespace) -> int:

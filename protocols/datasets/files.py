@@ -49,11 +49,30 @@ def open_mask(path: Path) -> Image.Image:
 
 def open_id_mask(path: Path) -> npt.NDArray[np.int32]:
     """(H, W) segment ids of a COCO panoptic PNG: R + 256 G + 65536 B."""
-    mask = _load(path, "panoptic mask")
-    if mask.mode != "RGB":
-        raise ValueError(f"{path}: a panoptic mask of mode {mask.mode} instead of RGB: prepare it again")
-    red, green, blue = (channel.astype(np.int32) for channel in np.moveaxis(np.asarray(mask), -1, 0))
-    return red | green << 8 | blue << 16
+    colours = open_colours(path, "panoptic mask").astype(np.int32)
+    return colours[..., 0] | colours[..., 1] << 8 | colours[..., 2] << 16
+
+
+def open_colours(path: Path, kind: str) -> npt.NDArray[np.uint8]:
+    """(H, W, 3): a PNG whose three channels are numbers; `kind` is what errors call it."""
+    image = _load(path, kind)
+    if image.mode != "RGB":
+        raise ValueError(
+            f"{path}: this {kind} is of mode {image.mode} instead of RGB: make or fetch it again"
+        )
+    return np.asarray(image)
+
+
+def photograph_size(path: Path) -> tuple[int, int]:
+    """Width and height from the header alone."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: this image is in the list but not on disk: restore it") from None
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: this image is damaged ({reason}): fetch or extract it again") from None
 
 
 def mask_array(mask: Image.Image) -> npt.NDArray[np.uint8]:

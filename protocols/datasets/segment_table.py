@@ -71,7 +71,7 @@ def read_panoptic(path: Path, num_classes: int) -> SegmentTable:
 
     ValueError in one line for a file that is damaged or of another format.
     """
-    content = _load(path)
+    content = load_json(path)
     try:
         images = [(Path(a["file_name"]).stem, a["segments_info"]) for a in content["annotations"]]
         segments = [segment for _, found in images for segment in found]
@@ -83,7 +83,7 @@ def read_panoptic(path: Path, num_classes: int) -> SegmentTable:
 
 def read_instances(path: Path, num_classes: int) -> SegmentTable:
     """A COCO instance file with run lengths; category ids as in `read_panoptic`. ValueError as there."""
-    content = _load(path)
+    content = load_json(path)
     try:
         stem_of = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
         by_image: dict[str, list[dict[str, Any]]] = {stem: [] for stem in stem_of.values()}
@@ -127,7 +127,8 @@ def _table(
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> dict[str, Any]:
+    """The content of an annotation file. ValueError in one line where it is damaged."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,3 +204,23 @@ def test_damaged_data(
     line = next(line for line in output.splitlines() if file in line)
     assert says in line
     assert "Traceback" not in output
+
+
+def test_protocols_of_two_tasks_are_run_apart(tmp_path: Path, capsys: Capture) -> None:
+    both = "ade-100-10,ade-100-10-panoptic"
+    error = error_of(["--protocol", both, "--methods", "finetune", "--runs", str(tmp_path)], capsys)
+    assert "panoptic and semantic protocols are run apart: give one command each" in error
+    error = error_of(["show", "ade-100-10-panoptic", "--task", "instance"], capsys)
+    assert "is for the task panoptic, not instance: leave out one of them" in error
+
+
+def test_missing_panoptic_annotations_name_the_command_that_makes_them(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    for kind, folder in itertools.product(("images", "annotations"), ("training", "validation")):
+        path = tmp_path / "ADEChallengeData2016" / kind / folder / "ADE_00000001.png"
+        path.parent.mkdir(parents=True)
+        Image.new("L", (4, 4), 1).save(path.with_suffix(".jpg" if kind == "images" else ".png"))
+    error = error_of(["show", "ade-100-10-panoptic", "--data-root", str(tmp_path)], capsys)
+    assert "ade20k_panoptic_train.json: the panoptic annotations of ADE20K are missing" in error
+    assert f"run `python run_benchmark.py prepare ade20k --data-root {tmp_path}`" in error

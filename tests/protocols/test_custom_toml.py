@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protocols import labels, splits
-from protocols.custom import load_toml
+from protocols.custom import load_toml, task_of
 from protocols.protocol import BACKGROUND, IGNORE, RULES
 
 EXAMPLES = Path(__file__).parents[2] / "protocols" / "examples"
@@ -151,3 +151,20 @@ def test_mistakes(old: str, new: str, message: str, tiny_voc: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone.toml: no such protocol file: check"):
         load_toml(tmp_path / "gone.toml")
+
+
+def test_instances_of_ade_are_things(tmp_path: Path) -> None:
+    for folder in ("training", "validation"):
+        (tmp_path / "ADEChallengeData2016" / "annotations" / folder).mkdir(parents=True)
+    text = 'name = "mine"\ntask = "instance"\nsteps = [["bed"], ["window"]]\n'
+    text += '[dataset]\nlayout = "ade"\nroot = "."\n'
+    protocol = load(text, tmp_path).protocol
+    assert (protocol.task, protocol.background) == ("instance", False)
+    assert protocol.things[:2] == (8, 9) and protocol.channels(1) == (8, 9)
+    assert task_of(tmp_path / "mine.toml") == "instance"
+    with pytest.raises(
+        ValueError, match=r"steps\[1\]: class 'wall' is stuff, task = 'instance' takes things"
+    ):
+        load(text.replace("window", "wall"), tmp_path)
+    with pytest.raises(ValueError, match="task = 'depth': choose one of semantic, panoptic, instance"):
+        load(text.replace("instance", "depth"), tmp_path)

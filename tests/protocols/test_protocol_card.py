@@ -10,6 +10,7 @@ import pytest
 from protocols.card import card, card_text
 from protocols.datasets import Voc
 from protocols.names import known, parse
+from protocols.protocol import TASKS
 from protocols.splits import step_samples
 
 
@@ -54,6 +55,20 @@ def test_domain_steps_name_their_cities() -> None:
     assert "Step 0: 11 cities" in card_text(parse("cityscapes-domain-11-5"))
 
 
+@pytest.mark.parametrize("task", ["panoptic", "instance"])
+def test_cards_of_segments(task: str) -> None:
+    protocol = parse("ade-50-50", task)
+    content = card(protocol)
+    assert (content["name"], content["task"], content["background"]) == (f"ade-50-50-{task}", task, False)
+    text = " ".join(card_text(protocol).split())
+    assert "the pixels of others are in no target, which is neither background nor ignored" in text
+    assert ("pixels without any segment" in text) == (task == "panoptic")
+    assert set(content["rules"].values()) == {"plop", "in no segment"}
+    if task == "panoptic":
+        assert [len(step["things"]) for step in content["steps"]] == [29, 35, 36]
+        assert "Step 0: 50 classes (29 things)" in text
+
+
 def test_every_known_protocol_has_a_card_that_fits_the_terminal() -> None:
-    for name in known():
+    for name in (name for task in TASKS for name in known(task)):
         assert all(len(line) <= 100 for line in card_text(parse(name)).splitlines()[1:]), name

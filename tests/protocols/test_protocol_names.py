@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.names import aliases, known, parse
+from protocols.datasets.ade import THING_IDS
+from protocols.names import aliases, known, parse, task_in
 from protocols.protocol import RULES, TASKS
 
 
@@ -72,9 +73,43 @@ def test_instances_learn_the_things_in_ascending_order() -> None:
     assert not protocol.background
 
 
+@pytest.mark.parametrize("task", ["panoptic", "instance"])
+def test_the_task_stands_in_the_name_or_beside_it(task: str) -> None:
+    protocol = parse("ade-50-50", task)
+    assert protocol.name == f"ade-50-50-{task}"
+    assert protocol == parse(protocol.name) == parse(protocol.name, task)
+    assert protocol.is_division("ade-50-50")
+    assert protocol.things == THING_IDS and parse("ade-50-50").things == ()
+    assert parse(f"ade-50b-{task}-disjoint").name == f"ade-50-50-{task}-disjoint@b"
+    assert parse("ade-50-50-semantic") == parse("ade-50-50")
+    assert (task_in(protocol.name), task_in("ade-50-50"), task_in("zebra")) == (task, None, None)
+
+
+def test_published_divisions_of_each_task() -> None:
+    """Spec: BalConpas, SimCIS, ECLIPSE; steps as their tables count them."""
+    steps = {name: len(parse(name).steps) for task in ("panoptic", "instance") for name in known(task)}
+    assert steps == {
+        "ade-100-50-panoptic": 2,
+        "ade-100-10-panoptic": 6,
+        "ade-100-5-panoptic": 11,
+        "ade-50-50-panoptic": 3,
+        "ade-50-20-panoptic": 6,
+        "ade-50-10-panoptic": 11,
+        "ade-offline-panoptic": 1,
+        "ade-50-50-instance": 2,
+        "ade-50-10-instance": 6,
+        "ade-50-5-instance": 11,
+        "ade-offline-instance": 1,
+    }
+    assert all(name.removesuffix("-panoptic") in known() for name in steps if name.endswith("-panoptic"))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("ade-100-10-panoptic+mib", r"\+mib is about background, which the panoptic task does not have"),
+        ("ade-100-10-instance", "leave some of the 100 classes"),
+        ("voc-15-1-panoptic", "has no panoptic task: only ade"),
         ("voc-15-one", "unknown protocol 'voc-15-one': did you mean voc-1.*ls protocols"),
         ("zebra", "unknown protocol 'zebra': `run_benchmark.py ls protocols`"),
         ("voc-15-1-disjont", "did you mean.*voc-15-1-disjoint"),
@@ -98,3 +133,5 @@ def test_a_task_without_annotations_is_refused() -> None:
             parse(name, "panoptic")
     with pytest.raises(ValueError, match="unknown task 'depth': there are semantic"):
         parse("voc-15-1", "depth")
+    with pytest.raises(ValueError, match="is for the task panoptic, not instance: leave out one of them"):
+        parse("ade-50-50-panoptic", "instance")

@@ -149,7 +149,7 @@ def test_mistakes_are_one_line_with_a_remedy(copy: Ade) -> None:
 
     png = copy.root / "ade20k_panoptic_val" / "ADE_val_00000001.png"
     Image.open(png).convert("L").save(png)
-    says("a panoptic mask of mode L instead of RGB")
+    says("this panoptic mask is of mode L instead of RGB")
     Image.new("RGB", (3, 2)).save(png)
     says(r"ADE_val_00000001.jpg is \d+x\d+ pixels but its panoptic annotation is 3x2")
     path = copy.root / "ade20k_instance_val.json"

@@ -1,0 +1,103 @@
+"""Unpacking: what a hostile, a damaged and a half unpacked archive does."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from protocols.prepare import archives
+from protocols.prepare.archives import atomic, extract
+
+FILES = {"top/a.txt": b"a" * 50, "top/sub/b.txt": b"b" * 70, "top/._b.txt": b"mac", "__MACOSX/c.txt": b"c"}
+
+
+def pack(path: Path, files: Mapping[str, bytes]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.mkdir("top")
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return path
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+def test_only_missing_files_are_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, out = pack(tmp_path / name, FILES), tmp_path / "out"
+    assert extract(archive, "top", out) == 2
+    files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert files == {"a.txt": FILES["top/a.txt"], "sub/b.txt": FILES["top/sub/b.txt"]}
+    (out / "a.txt").write_bytes(b"half")
+    written = []
+    write = archives._write
+    monkeypatch.setattr(
+        archives, "_write", lambda path, member: (written.append(path.name), write(path, member))
+    )
+    extract(archive, "top", out)
+    assert written == ["a.txt"]
+    assert (out / "a.txt").read_bytes() == FILES["top/a.txt"]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+@pytest.mark.parametrize("evil", ["top/../../evil", "/evil", "top/sub/../../evil", "C:/evil", "..\\evil"])
+def test_no_path_leads_out_of_the_folder(name: str, evil: str, tmp_path: Path) -> None:
+    archive = pack(tmp_path / name, {"top/a.txt": b"a", evil: b"evil"})
+    with pytest.raises(ValueError, match="which leads elsewhere: do not use it"):
+        extract(archive, "top", tmp_path / "deep" / "out")
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not list(tmp_path.rglob("a.txt"))
+
+
+def test_links_are_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for kind, name in ((tarfile.SYMTYPE, "top/link"), (tarfile.LNKTYPE, "top/hard")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+        info = tarfile.TarInfo("top/a")
+        tar.addfile(info, io.BytesIO(b""))
+    assert extract(tmp_path / "x.tar", "top", tmp_path / "out") == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+def test_damaged_archives(name: str, tmp_path: Path) -> None:
+    archive = pack(tmp_path / name, {"top/a.txt": bytes(range(256)) * 40})
+    content = archive.read_bytes()
+    for damaged in (content[: len(content) // 2], b"no archive", b""):
+        archive.write_bytes(damaged)
+        with pytest.raises(
+            ValueError, match=r"this archive is damaged .*: remove it and run the same"
+        ) as caught:
+            extract(archive, "top", tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_another_archive(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="it holds no folder ADE: is it the official archive"):
+        extract(pack(tmp_path / "x.zip", FILES), "ADE", tmp_path / "out")
+
+
+def test_a_full_disk_is_noticed_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    with pytest.raises(ValueError, match=r"needs 0.0 GB, 0.0 GB are free: make room"):
+        extract(pack(tmp_path / "x.zip", FILES), "top", tmp_path / "out")
+
+
+def test_a_file_gets_its_name_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic(tmp_path / "a") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,106 @@
+"""Fetching a file from a server that breaks off, and one that cannot go on in the middle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from protocols.prepare.download import download
+
+CONTENT = bytes(i * i % 251 for i in range(100_000))
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT, and breaks off after `limit` bytes of a response."""
+
+    limit = len(CONTENT)
+    ranges = True
+    requests: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/archive.zip"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range", "")
+        self.server.requests.append(asked)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.ranges else 0
+        if start >= len(CONTENT):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start : start + self.server.limit])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.requests = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_whole_file(server: Server, tmp_path: Path) -> None:
+    download(server.url, tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
+
+
+def test_a_broken_connection_is_taken_up_again(server: Server, tmp_path: Path) -> None:
+    server.limit = 40_000
+    download(server.url, tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == CONTENT
+    assert server.requests == ["", "bytes=40000-", "bytes=80000-"]
+
+
+def test_a_killed_download_goes_on(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "archive.zip.part").write_bytes(CONTENT[:70_000])
+    download(server.url, tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == CONTENT
+    assert server.requests == ["bytes=70000-"]
+
+
+def test_all_had_arrived(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "archive.zip.part").write_bytes(CONTENT)
+    download(server.url, tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == CONTENT
+
+
+def test_a_server_that_always_starts_anew(server: Server, tmp_path: Path) -> None:
+    server.ranges = False
+    (tmp_path / "archive.zip.part").write_bytes(b"something else")
+    download(server.url, tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == CONTENT
+
+
+def test_nothing_arrives(server: Server, tmp_path: Path) -> None:
+    server.limit = 0
+    with pytest.raises(
+        ConnectionError, match=r"not fetched \(0 of 100000 bytes arrived\): run the same"
+    ) as caught:
+        download(server.url, tmp_path / "archive.zip")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "archive.zip").exists()
+
+
+def test_no_server(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match="not fetched"):
+        download("http://127.0.0.1:1/archive.zip", tmp_path / "archive.zip")
