@@ -156,15 +156,9 @@ def protocol_card(run: Run) -> schema.ProtocolCard:
         background=protocol.background,
         class_names=protocol.class_names,
         steps=tuple(schema.ProtocolStep(classes=s.classes, domains=s.domains) for s in protocol.steps),
-        things=_things(run),
+        things=protocol.things,
         notes=tuple(notes),
     )
-
-
-def _things(run: Run) -> tuple[int, ...]:
-    if run.asked.task != "panoptic":
-        return ()
-    return tuple(label for step in run.asked.steps for label in step.classes if label in run.dataset.things)
 
 
 def environment(device: torch.device) -> schema.Environment:

@@ -20,7 +20,7 @@ from protocols.labels import Table, replay_lut, test_lut, training_lut, with_nex
 from protocols.presence import count
 from protocols.protocol import IGNORE, Protocol
 from protocols.reading import CentreReader, TrainingReader, WholeReader, as_it_is, collate
-from protocols.segments import SegmentMap, Segments
+from protocols.segments import NOT_LEARNT, SegmentMap, Segments
 from protocols.short_edge import ShortEdgeCrop
 from protocols.transforms import BoxCrop, PixelStatistics, normalise
 
@@ -221,7 +221,7 @@ class StepData:
             image = normalise(self._there(pixels)[None], self.statistics)
             if isinstance(truth, SegmentMap):
                 channels = torch.from_numpy(self.test_lut[truth.labels].astype(np.int64))
-                channels[channels == IGNORE] = -1
+                channels[channels == IGNORE] = NOT_LEARNT
                 yield TestImage(image, size, segments=truth, channels=channels)
             else:
                 yield TestImage(image, size, labels=self._there(truth).long())

@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # processes that only read files start without torch
 
 from protocols.protocol import IGNORE
 
+NOT_LEARNT = -1
+"""At test the channel of a segment whose class is not learnt yet."""
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentMap:

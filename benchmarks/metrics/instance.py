@@ -14,10 +14,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from methods.predictions import InstancePrediction
-from protocols.segments import SegmentMap
+from protocols.segments import NOT_LEARNT, SegmentMap
 from reports.record import InstanceCounts
-
-NOT_LEARNT = -1
 
 
 class MaskAP:

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.predictions import PanopticPrediction
-from protocols.segments import SegmentMap
+from protocols.segments import NOT_LEARNT, SegmentMap
 from reports.record import PanopticCounts
-
-NOT_LEARNT = -1
 
 
 @dataclass(frozen=True, eq=False)
