@@ -168,7 +168,8 @@ class StepData:
     def train_positions(self) -> npt.NDArray[np.int64]:
         """(training images,): where each is in `dataset.samples("train")`, the same at every step.
 
-        What a memory keeps, because it can be written as a tensor.
+        What a memory keeps, because it can be written as a tensor. Not for domain protocols, whose list is
+        another.
         """
         position = {sample: i for i, sample in enumerate(self.dataset.samples("train"))}
         return np.array([position[sample] for sample in self.train], dtype=np.int64)

@@ -114,18 +114,22 @@ def _check_image(job: tuple[Sample, Path, tuple[int, int], list[Entry], list[Ent
     if not ids.shape == labels.shape == size[::-1] == photograph[::-1]:
         return {"sizes that differ between photograph, masks and JSON"}
     wrong = set()
-    present, places, areas = np.unique(ids, return_inverse=True, return_counts=True)
-    places = places.reshape(ids.shape)
-    boxes = [_box(part) for part in ndimage.find_objects(places + 1)]
-    drawn = dict(zip(present.tolist(), zip(areas.tolist(), boxes, strict=True), strict=True))
-    drawn.pop(0, None)
+    areas = np.bincount(ids.ravel())
+    areas[0] = 0  # nothing is there
+    present = np.flatnonzero(areas)
+    places = np.zeros(len(areas), dtype=np.int32)
+    places[present] = np.arange(1, len(present) + 1)
+    boxes = [_box(part) for part in ndimage.find_objects(places[ids])]
+    drawn = dict(zip(present.tolist(), zip(areas[present].tolist(), boxes, strict=True), strict=True))
     listed = {segment["id"]: (segment["area"], segment["bbox"]) for segment in segments}
     if drawn.keys() != listed.keys():
         wrong.add("segments that only the PNG or only the JSON has")
     if any(drawn[number] != listed[number] for number in drawn.keys() & listed.keys()):
         wrong.add("areas or boxes that are not those of the pixels (Mask2Former's scripts write such)")
     label_of = {s["id"]: s["category_id"] + 1 for s in segments if s["category_id"] + 1 not in Ade.things}
-    stuff = np.array([label_of.get(number, 0) for number in present.tolist()], dtype=np.uint8)[places]
+    labels_of = np.zeros(len(areas), dtype=np.uint8)
+    labels_of[present] = [label_of.get(number, 0) for number in present.tolist()]
+    stuff = labels_of[ids]
     if not np.array_equal(stuff[stuff > 0], labels[stuff > 0]):
         wrong.add("stuff that the semantic map does not have")
     things = [(s["category_id"], *listed[s["id"]]) for s in segments if s["id"] not in label_of]
