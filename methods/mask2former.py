@@ -15,6 +15,7 @@ from methods.losses.matching import Matching, match
 from methods.losses.set_prediction import class_loss, mask_losses, num_masks, target_classes
 from methods.mask2former_recipe import SCALES, Mask2FormerRecipe
 from methods.method import Method
+from methods.networks.backbones import load_backbone_weights
 from methods.networks.mask2former.decoder import Mask2FormerOutput
 from methods.networks.mask2former.inference import (
     confident_queries,
@@ -61,6 +62,8 @@ class SetPredictionMethod(Method):
         self.network = self.make_network(protocol)
         backbone = self.network.backbone
         self.pixel_statistics = backbone.pixel_mean, backbone.pixel_std
+        if self.recipe.weights:
+            load_backbone_weights(backbone, self.recipe.weights)
 
     @abstractmethod
     def make_network(self, protocol: Protocol) -> PixelNetwork:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import ClassVar
 
 from methods.networks.mask2former.config import MINI, Mask2FormerConfig
+from methods.networks.mask2former.network import DIVISOR
 from methods.recipe import Recipe
 from protocols.protocol import Protocol
 from protocols.short_edge import ShortEdgeCrop
@@ -62,6 +63,8 @@ class Mask2FormerRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network()
+        if self.crop % DIVISOR:
+            raise ValueError(f"recipe: crop = {self.crop} must be a multiple of {DIVISOR}")
 
     def augmentation(self) -> ShortEdgeCrop:
         return ShortEdgeCrop(self.crop, self.short_side, self.max_side, self.side_factor, self.jitter)

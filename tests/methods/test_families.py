@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from benchmarks.plan import make_run, open_benchmark
 from benchmarks.settings import Setting
 from benchmarks.training import poly_lr, step_lr
 from methods.finetune import FineTune, FineTuneMask2Former
-from methods.mask2former_recipe import Mask2FormerRecipe, paper
+from methods.mask2former_recipe import Mask2FormerRecipe, mini, paper
+from methods.networks.mask2former.backbone import build_backbone
 from methods.registry import find_methods
 from protocols.names import parse
 from tests.benchmarks.tiny import write_tiny_protocol
@@ -102,3 +105,20 @@ def test_parameter_groups_follow_the_official_optimiser() -> None:
     assert settings["predictor.decoder_norm.bias"] == (1e-4, 0.0)
     assert settings["predictor.class_embeds.0.bias"] == (1e-4, 0.05)
     assert settings["pixel_decoder.transformer.level_embed"] == (1e-4, 0.05)
+
+
+def test_crops_that_the_network_would_pad_are_refused() -> None:
+    """Pseudo-labels lie on the image as the network saw it."""
+    with pytest.raises(ValueError, match="crop = 100 must be a multiple of 32"):
+        Mask2FormerRecipe(crop=100)
+
+
+def test_the_backbone_starts_from_the_given_weights(tmp_path: Path) -> None:
+    protocol, recipe = parse("ade-100-10"), mini(parse("ade-100-10"))
+    state = {name: torch.full_like(t, 0.5) for name, t in build_backbone("mini").state_dict().items()}
+    save_file(state, tmp_path / "net.safetensors")
+    recipe = dataclasses.replace(recipe, weights=str(tmp_path / "net.safetensors"))
+    method = FineTuneMask2Former(FineTuneMask2Former.Hyperparameters(), recipe)
+    method.build(protocol)
+    for name, tensor in method.network.backbone.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
