@@ -8,7 +8,6 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -106,27 +105,26 @@ class Run:
     def _depends_on(self, index: int, parent: str) -> dict[str, Any]:
         samples, recipe = self.samples[index], dataclasses.asdict(self.recipe)
         schedule = PER_STEP | {f"later_{name}" for name in PER_STEP}
-        shared = index == 0 and bool(self.method.first_step)
+        owner = self.method.first_step_of(self.protocol, self.hyperparameters) if index == 0 else None
+        method = owner or self.method
         return {
             "version": STORE_VERSION,
             "device": self.device,
             "parent": parent,
             "seed": self.seed,
-            "method": self.method.first_step if shared else self.method.key,
+            "method": owner.first_step if owner else method.key,
             "hyperparameters": {
                 name: value
                 for name, value in dataclasses.asdict(self.hyperparameters).items()
-                if not shared or name in self.method.first_step_hyperparameters
+                if not owner or name in owner.first_step_hyperparameters
             },
-            "code": fingerprint.of_code(
-                _first_step_source(self.method) if shared else source_of(self.method)
-            ),
+            "code": fingerprint.of_code(source_of(method)),
             "recipe": {
                 name: value for name, value in recipe.items() if name not in schedule | {"weights", "source"}
             },
             "weights": fingerprint.of_file(self.recipe.weights),
             "schedule": dataclasses.asdict(self.recipe.at_step(index)),
-            "channels": self.protocol.channels(self._last if self.method.knows_all_classes else index),
+            "channels": self.protocol.channels(self._last if method.knows_all_classes else index),
             "background": self.protocol.background,
             "raw labels": self.dataset.raw_to_label().tolist(),
             "training labels": training_lut(self.protocol, index).tolist(),
@@ -214,16 +212,11 @@ def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> Ste
         index=index,
         train=samples.train,
         test=samples.test,
-        train_counts=samples.train_counts,
         augmentation=run.recipe.augmentation(),
         batch=run.recipe.batch,
         statistics=method.pixel_statistics,
         seed=derive_seed(run.seed, index, "data"),
         workers=options.workers,
         device=options.device,
+        earlier=run.samples[:index] if method.info.replay else (),
     )
-
-
-def _first_step_source(method: MethodClass) -> Path:
-    owner = next(cls for cls in method.__mro__ if vars(cls).get("first_step"))
-    return source_of(owner)

@@ -90,13 +90,6 @@ class SetPredictionMethod(Method):
         """Classes learnt before this step."""
         return len(self.step.old_classes)
 
-    def training_data(self, step: Step, data: StepData) -> StepData:
-        return self.later_data(step, data) if step.index else data
-
-    def later_data(self, step: Step, data: StepData) -> StepData:
-        """What a step after the first trains on, as `training_data`."""
-        return data
-
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.step.index == 0:
             return self.first_step_loss(batch)

@@ -109,6 +109,14 @@ class Method(ABC):
             cls.first_step = ""
 
     @classmethod
+    def first_step_of(cls, protocol: Protocol, hyperparameters: Any) -> MethodClass | None:
+        """The class that names, and defines, the first step of this method; None where it is not shared.
+
+        Override where it is another class's for some protocols alone.
+        """
+        return next((c for c in cls.__mro__ if vars(c).get("first_step")), None) if cls.first_step else None
+
+    @classmethod
     def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Any:
         """Override where the published values depend on the protocol, or do not carry over to the scale."""
         return cls.Hyperparameters()

@@ -9,19 +9,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from protocols.datasets import Dataset, Sample
-from protocols.datasets.segment_table import Counts
 from protocols.labels import Table, replay_lut, test_lut, training_lut, with_next_class
-from protocols.presence import count
 from protocols.protocol import IGNORE, Protocol
 from protocols.reading import CentreReader, TrainingReader, WholeReader, as_it_is, collate
 from protocols.segments import NOT_LEARNT, SegmentMap, Segments
 from protocols.short_edge import ShortEdgeCrop
+from protocols.splits import StepSamples
 from protocols.transforms import BoxCrop, PixelStatistics, normalise
 
 
@@ -117,8 +115,6 @@ class StepData:
     """Of the step."""
     train: Sequence[Sample]
     test: Sequence[Sample]
-    train_counts: Counts | None
-    """As `StepSamples.train_counts`."""
     augmentation: BoxCrop | ShortEdgeCrop
     """DeepLab's family or Mask2Former's."""
     batch: int
@@ -128,6 +124,8 @@ class StepData:
     device: torch.device
     replay: Sequence[ReplaySample] = ()
     """Images of the memory, trained on besides `train`."""
+    earlier: Sequence[StepSamples] = ()
+    """What the steps before had, for a method to choose its memory from; empty if it does not replay."""
     next_class_labelled: bool = False
     """A known fault of two official repositories: `protocols.labels.with_next_class`."""
 
@@ -153,26 +151,6 @@ class StepData:
     def with_next_class(self) -> StepData:
         """The same step with the first class of the next one labelled already."""
         return replace(self, next_class_labelled=True)
-
-    def class_counts(self, labels: Sequence[int]) -> npt.NDArray[np.int64]:
-        """(training images, labels): how many segments of each label id an image has, in list order.
-
-        For the semantic task 1 where the class is in the image. No photograph is opened, and masks only in a
-        domain protocol.
-        """
-        counts = self.train_counts
-        if counts is None:
-            counts = count(self.dataset, self.train).astype(np.uint16)
-        return counts[:, list(labels)].astype(np.int64)
-
-    def train_positions(self) -> npt.NDArray[np.int64]:
-        """(training images,): where each is in `dataset.samples("train")`, the same at every step.
-
-        What a memory keeps, because it can be written as a tensor. Not for domain protocols, whose list is
-        another.
-        """
-        position = {sample: i for i, sample in enumerate(self.dataset.samples("train"))}
-        return np.array([position[sample] for sample in self.train], dtype=np.int64)
 
     def training_batches(self, iterations: int, first: int = 0) -> Iterator[Batch]:
         """Augmented, shuffled batches number `first` to `iterations` - 1 of this step."""

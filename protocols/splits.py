@@ -13,7 +13,7 @@ from protocols.datasets import Dataset, Sample
 from protocols.datasets.segment_table import Counts
 from protocols.domains import domain_indices
 from protocols.partition import assign_steps
-from protocols.presence import Presence, presence, segment_counts
+from protocols.presence import Presence, count, presence, segment_counts
 from protocols.protocol import BACKGROUND, IGNORE, Protocol
 
 Indices = npt.NDArray[np.int64]
@@ -28,6 +28,12 @@ class StepSamples:
     train_counts: Counts | None = field(default=None, compare=False, repr=False)
     """(training images, 256): segments of each label id in an image; 1 for a class that is there where
     there are no segments. None in a domain protocol, which looks at no mask."""
+
+    def class_counts(self, dataset: Dataset) -> Counts:
+        """`train_counts`; where they are not known, counted: every mask is opened."""
+        if self.train_counts is not None:
+            return self.train_counts
+        return count(dataset, self.train).astype(np.uint16)
 
 
 def train_indices(protocol: Protocol, dataset: Dataset, present: Presence) -> list[Indices]:

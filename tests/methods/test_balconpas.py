@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from methods.balconpas import BalConpas
+from methods.balconpas import BalConpas, BalConpasFixed, BalConpasReplay
+from methods.finetune import FineTuneMask2Former
 from methods.losses import matching
 from methods.mask2former import Mask2FormerMethod
-from protocols.loading import Batch
+from methods.replay import class_proportional_memory
+from protocols.datasets import Ade
+from protocols.datasets.synthetic import draw_standin
+from protocols.loading import Batch, StepData
 from protocols.names import parse
 from protocols.segments import Segments
-from tests.methods.test_methods import built, train_a_little
+from protocols.splits import step_samples
+from protocols.transforms import IMAGENET
+from tests.methods.test_methods import TINY_MASK2FORMER, batch_of, built, train_a_little
 
 PROTOCOL = parse("ade-100-10", "panoptic")
 SIDE = 32
@@ -160,5 +167,87 @@ def test_replayed_images_are_recognised_by_their_labels(change: Callable[[Tensor
     assert flags == [[False, True, False, True, True][i] for i in order]
 
 
-def test_first_step_is_shared_with_fine_tuning() -> None:
-    assert BalConpas.first_step == Mask2FormerMethod.first_step
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+@pytest.mark.parametrize("method", [BalConpas, BalConpasReplay, BalConpasFixed])
+def test_first_step_is_shared_with_fine_tuning_where_no_label_differs(
+    method: type[BalConpas], task: str
+) -> None:
+    protocol = parse("ade-50-10", task)
+    hyperparameters = method.default_hyperparameters(protocol, "paper")
+    own = task == "semantic" and method is not BalConpasFixed
+    expected = BalConpas if own else Mask2FormerMethod
+    assert method.first_step_of(protocol, hyperparameters) is expected
+    assert method.first_step_of(protocol.joint(), hyperparameters) is Mask2FormerMethod
+
+
+@pytest.mark.parametrize("method", [BalConpasReplay, BalConpasFixed, FineTuneMask2Former])
+def test_that_first_step_is_bit_identical(method: type[Mask2FormerMethod]) -> None:
+    """Of `balconpas-r` with that of `balconpas`, whose labels differ; of the others with fine-tuning's."""
+    protocol = parse("ade-100-10", "semantic" if method is not FineTuneMask2Former else "panoptic")
+    networks = []
+    for each in (method, FineTuneMask2Former if method is BalConpasFixed else BalConpas):
+        instance = built(each, protocol)
+        instance.begin_step(protocol.steps[0], None)  # type: ignore[arg-type]
+        for seed in range(2):
+            train_a_little(instance, batch_of(101, seed))
+        networks.append(instance.tensors())
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
+
+
+def test_the_next_class_is_labelled_in_the_published_form_alone() -> None:
+    protocol = parse("ade-100-10")
+    labels = torch.zeros(2, SIDE, SIDE, dtype=torch.int64)
+    labels[:, :16], labels[0, 16:] = 3, 101  # channel 101 is the next class: index 100, that of "no object"
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(2, 3, SIDE, SIDE, generator=generator)
+    losses = []
+    for method in (BalConpas, BalConpasFixed):
+        instance = built(method, protocol)
+        instance.begin_step(protocol.steps[0], None)  # type: ignore[arg-type]
+        assert isinstance(instance, BalConpas)
+        shown = instance.shows_other_steps(instance.targets(Batch(images, labels)))
+        assert shown.tolist() == [True, False]
+        torch.manual_seed(0)
+        losses.append(instance.training_loss(Batch(images, labels)))
+    assert torch.equal(losses[0]["mask"], losses[1]["mask"])
+    assert not torch.equal(losses[0]["class"], losses[1]["class"])
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+def test_what_a_step_trains_on(task: str, tmp_path: Path) -> None:
+    dataset = Ade(draw_standin("ade", tmp_path, train=40, val=8, workers=1))
+    protocol = parse("ade-50-10", task)
+    samples = step_samples(protocol, dataset, tmp_path / "cache", workers=1)
+    for method in (BalConpas, BalConpasReplay):
+        instance = built(method, protocol, **({"memory": 10} if method is BalConpasReplay else {}))
+        assert isinstance(instance, BalConpas)
+        data = StepData(
+            dataset=dataset,
+            protocol=protocol,
+            index=1,
+            train=samples[1].train,
+            test=samples[1].test,
+            augmentation=TINY_MASK2FORMER.augmentation(),
+            batch=len(samples[1].train) + 10,
+            statistics=IMAGENET,
+            seed=0,
+            workers=0,
+            device=torch.device("cpu"),
+            earlier=samples[:1],
+        )
+        seen = instance.training_data(protocol.steps[1], data)
+        assert seen.next_class_labelled == (task == "semantic")
+        instance.step = protocol.steps[1]
+        targets = instance.targets(next(seen.training_batches(1)))
+        if method is BalConpas:
+            assert not seen.replay
+            continue
+        assert seen.replay == class_proportional_memory(protocol, dataset, samples[:1], 10)
+        assert len(seen.replay) == 10 == instance.replay_images
+        if task != "semantic":  # whose crops may show no labelled pixel
+            assert instance.shows_other_steps(targets).sum() == 10
+
+
+def test_a_negative_memory() -> None:
+    with pytest.raises(ValueError, match="memory = -1 images"):
+        BalConpasReplay.Hyperparameters(memory=-1)

@@ -63,6 +63,9 @@ class TwoBatches:
     def with_next_class(self) -> TwoBatches:
         return self
 
+    def with_replay(self, replay: object) -> TwoBatches:
+        return self
+
 
 def built(method: MethodClass, protocol: Protocol, recipe: Recipe | None = None, **settings: float) -> Method:
     torch.manual_seed(0)
