@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from protocols.datasets import Ade, find
+from protocols.datasets import STANDIN_MARKER, Ade, find
 from protocols.datasets.ade import FOLDERS
 from protocols.datasets.dataset import Sample
 from protocols.datasets.files import mask_array, open_colours, open_mask, photograph_size
@@ -65,18 +65,18 @@ ARCHIVES = (
 )
 
 
-def prepare(data_root: Path, workers: int | None = None, archives: Iterable[Archive] = ARCHIVES) -> Ade:
+def prepare(data_root: Path, workers: int | None = None) -> Ade:
     """Make all annotations of ADE20K in `data_root`; what is there already is not made again.
 
     An archive is fetched where neither it nor what it brings is there. A kill loses the image in work.
     ValueError, FileNotFoundError or ConnectionError in one line that names the file and the remedy.
     """
     root = dataset_folder(data_root)
-    for archive in archives:
+    if (root / STANDIN_MARKER).is_file():
+        raise ValueError(f"{root} is a synthetic stand-in, complete as it is: choose another data root")
+    for archive in ARCHIVES:
         _unpack(archive, root, data_root)
     dataset = Ade(root)
-    if dataset.is_synthetic:
-        raise ValueError(f"{root} is a synthetic stand-in, complete as it is: choose another data root")
     for split in FOLDERS:
         annotate_split(dataset, split, workers or os.cpu_count() or 1)
     return dataset
