@@ -13,6 +13,7 @@ from protocols.names import parse
 from reports.papers import FLAGS, FOLDER, PublishedValue, published, read_paper
 
 COUNTS = {
+    "cit": 3 * (16 + 16 + 16 + 12),
     "cssegmentation": 6 + 4,
     "mib": 6 * 9 * 3 + 6 * (3 + 7 + 4) + 7,
     "plop": (3 * 23 + 16) + 3 * 4 + (6 + 16 + 4 + 4) + 4 * 12 + (4 + 3) + (2 * 8 + 20 + 8) + 12,
@@ -23,11 +24,27 @@ COUNTS = {
     "mask2former": 4,
     "simcis": 3 * 4 + 3 * 3 + 3 * 4 + 2 * 4 * 3 + 9 * 2 + 20 * 3 + 3 * 3 + 3,
     "simcis-reprints": 3 * (6 * 4 + 2 * 3) + 3 * 7 * 3 + 3 * (5 * 4 + 5 * 3),
+    "segvit": 3 + 4 + 4 + 2,
     "user-reruns": 55 + 2 * 3 + 3 * 3 + 1,
 }
 OURS = {"finetune", "joint", "lwf", "lwf-mc", "ilt", "ewc", "pi", "rw", "mib", "plop", "rcil", "sdr"}
 OURS |= {"balconpas", "balconpas-r", "simcis", "finetune@mask2former", "joint@mask2former"}
-OTHERS = {"gifs", "ploplong", "ssul", "ssul-m", "comformer", "eclipse", "comastre", "ewf"}
+OURS |= {"segvitv2", "segvit-cit", "joint@segvit"}
+OTHERS = {
+    "cit",
+    "incrementer",
+    "reminder",
+    "sppa",
+    "rbc",
+    "gifs",
+    "ploplong",
+    "ssul",
+    "ssul-m",
+    "comformer",
+    "eclipse",
+    "comastre",
+    "ewf",
+}
 ROWS = [row for path in sorted(FOLDER.glob("*.toml")) for row in read_paper(path)]
 Run = dict[str, PublishedValue]
 
@@ -116,6 +133,9 @@ def test_names_are_ours() -> None:
         ("simcis", "simcis[bank=20]", "ade-100-5-panoptic", "old", "", 40.6),
         ("simcis-reprints", "comformer", "ade-100-10-panoptic", "average", "", 35.3),
         ("simcis-reprints", "comastre", "ade-100-50", "new", "", 26.0),
+        ("cit", "segvitv2", "ade-100-10", "new", "", 35.54),
+        ("cit", "segvit-cit", "ade-50-50", "old", "", 62.35),
+        ("segvit", "joint@segvit[version=1]", "ade-offline", "all", "", 51.3),
         ("mask2former", "joint@mask2former[network=panoptic]", "ade-offline", "all", "", 46.1),
     ],
 )
@@ -162,6 +182,27 @@ def test_a_row_whose_groups_miss_its_mean_is_flagged() -> None:
                 assert all("inconsistent" in cell.flags for name, cell in run.items() if name != "average")
     assert checked > 120
     assert sorted(missed) == [
+        ("cit", "cit", "network=mask2former-swin-b", "ade-100-5"),
+        ("cit", "joint", "network=deeplabv3-resnet50", "ade-100-10"),
+        ("cit", "joint", "network=deeplabv3-resnet50", "ade-100-5"),
+        ("cit", "joint", "network=deeplabv3-resnet50", "ade-100-50"),
+        ("cit", "mib", "", "ade-100-10"),
+        ("cit", "mib", "", "ade-100-5"),
+        ("cit", "mib", "", "ade-100-50"),
+        ("cit", "mib", "", "ade-50-50"),
+        ("cit", "plop", "", "ade-100-10"),
+        ("cit", "plop", "", "ade-100-5"),
+        ("cit", "plop", "", "ade-100-50"),
+        ("cit", "plop", "", "ade-50-50"),
+        ("cit", "rbc", "", "ade-100-10"),
+        ("cit", "rbc", "", "ade-100-50"),
+        ("cit", "rbc", "", "ade-50-50"),
+        ("cit", "rcil", "", "ade-100-10"),
+        ("cit", "rcil", "", "ade-50-50"),
+        ("cit", "reminder", "", "ade-100-10"),
+        ("cit", "reminder", "", "ade-100-50"),
+        ("cit", "reminder", "", "ade-50-50"),
+        ("cit", "segvit-cit", "", "ade-100-5"),
         ("mib", "joint", "", "ade-50-50-partitioned+mib"),
         ("plop", "plop", "", "voc-15-1-disjoint"),
         ("plop", "plop", "", "voc-15-5"),
