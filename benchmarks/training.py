@@ -31,6 +31,11 @@ def step_lr(lr: float, iteration: int, total: int, drops: Sequence[float]) -> fl
     return float(lr * 0.1 ** sum(iteration >= round(drop * total) for drop in drops))
 
 
+def warmup_factor(iteration: int, warmup: int) -> float:
+    """Rises from 1e-6 to 1, on top of the schedule: mmcv 1.4.4 `LrUpdaterHook.get_warmup_lr`, linear."""
+    return 1 - (1 - iteration / warmup) * (1 - 1e-6) if iteration < warmup else 1.0
+
+
 @dataclass
 class Progress:
     """How far a step has come; what a checkpoint keeps besides tensors."""
@@ -135,6 +140,7 @@ class StepTrainer:
 
     def _lr(self, lr: float) -> float:
         iteration, total = self.progress.iteration, self.iterations
+        lr *= warmup_factor(iteration, self.recipe.warmup_iterations)
         if self.step.lr_drops:
             return step_lr(lr, iteration, total, self.step.lr_drops)
         return poly_lr(lr, iteration, total, self.recipe.poly_power)

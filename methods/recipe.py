@@ -23,6 +23,7 @@ class Recipe:
         "iterations",
         "later_iterations",
         "weight_decay",
+        "warmup_iterations",
         "clip_norm",
     )
 
@@ -53,6 +54,8 @@ class Recipe:
     lr_drops: tuple[float, ...] = ()
     """Where given, instead of the polynomial: a tenth of the learning rate from these shares of a step on."""
     later_lr_drops: tuple[float, ...] = ()
+    warmup_iterations: int = 0
+    """First iterations of a step, over which the learning rate rises from a millionth of what it would be."""
     clip_norm: float = 0.0
     """Largest norm of all gradients together; 0: no limit."""
     amp: bool = True

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.metrics.semantic import confusion_matrix
-from benchmarks.training import poly_lr
+from benchmarks.training import poly_lr, warmup_factor
 from reports.record import SemanticCounts
 
 
@@ -17,6 +17,22 @@ from reports.record import SemanticCounts
 def test_poly_schedule(iteration: int, expected: float) -> None:
     """Row 18: `PolyLR(max_iters=100)` at lr 0.01."""
     assert poly_lr(0.01, iteration, 100, 0.9) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "expected"),
+    [
+        (0, 2e-4 * 1e-6),
+        (750, 2e-4 * (1 - 750 / 160_000) * 0.5000005),
+        (1500, 2e-4 * (1 - 1500 / 160_000)),
+        (80_000, 1e-4),
+        (159_999, 2e-4 / 160_000),
+    ],
+)
+def test_warm_up_multiplies_the_schedule(iteration: int, expected: float) -> None:
+    """SegViT's configs: linear over 1500 iterations, ratio 1e-6, on poly of power 1."""
+    lr = poly_lr(2e-4, iteration, 160_000, 1.0) * warmup_factor(iteration, 1500)
+    assert lr == pytest.approx(expected, rel=1e-12)
 
 
 def test_confusion_matrix_gives_the_official_scores() -> None:
