@@ -73,8 +73,8 @@ class ShortEdgeCrop:
             pixels = jitter(pixels, random)
         # Detectron2 resizes 8-bit maps by Pillow, but semantic labels, as float64, by torch, whose nearest
         # neighbour lies up to half a pixel away.
-        from_rows = _nearest(target.shape[0], height, by_pillow=segments)[top : top + rows]
-        from_columns = _nearest(target.shape[1], width, by_pillow=segments)[left : left + columns]
+        from_rows = nearest(target.shape[0], height, by_pillow=segments)[top : top + rows]
+        from_columns = nearest(target.shape[1], width, by_pillow=segments)[left : left + columns]
         target = target[from_rows[:, None], from_columns]
         if random.random() < 0.5:
             pixels, target = pixels[:, ::-1], target[:, ::-1]
@@ -96,7 +96,7 @@ class ShortEdgeCrop:
         return torch.from_numpy(image), torch.from_numpy(labels)
 
 
-def _nearest(old: int, new: int, by_pillow: bool) -> NDArray[np.int64]:
+def nearest(old: int, new: int, by_pillow: bool) -> NDArray[np.int64]:
     """(new,): which of `old` pixels each new one copies."""
     if by_pillow:
         line = Image.fromarray(np.arange(old, dtype=np.int32)[None])

@@ -10,9 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
-from methods.losses.set_prediction import dice_loss
 from methods.networks.segmenter import upsample
 from protocols.protocol import IGNORE
 
@@ -39,7 +37,7 @@ def presence_loss(logits: Tensor, shown: Tensor) -> Tensor:
 
 
 def mask_losses(masks: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of the masks (S, B, C, h, w) of the classes shown: two (S,).
+    """Focal (α 0.25, γ 2) and dice loss of the masks (S, B, C, h, w) of the classes shown: two (S,).
 
     The masks are resized to the labels, int64 (B, H, W). Pixels without a label, padding included, count as
     negatives of every class: the official `valid` mask is not used.
@@ -48,7 +46,11 @@ def mask_losses(masks: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, T
     if not len(image):
         return (zero := masks.flatten(1).sum(1) * 0.0), zero
     logits = upsample(masks[:, image, number], *labels.shape[1:]).flatten(2)
-    targets = (labels[image] == number[:, None, None]).flatten(1).to(logits)
-    targets = targets.expand(len(logits), -1, -1)
-    focal = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0).mean(2)
-    return focal.sum(1) / len(image), dice_loss(logits, targets).sum(1) / len(image)
+    targets = (labels[image] == number[:, None, None]).flatten(1).to(logits).expand_as(logits)
+    inside = logits.sigmoid()
+    cross = F.binary_cross_entropy_with_logits(logits, targets, weight=0.75 - 0.5 * targets, reduction="none")
+    # One minus the probability of what is true is the distance to it.
+    focal = (cross * (inside - targets).square()).mean(2)
+    both = inside.sum(2) + targets.sum(2)
+    dice = 1 - (2 * (inside * targets).sum(2) + 1) / (both + 1)
+    return focal.sum(1) / len(image), dice.sum(1) / len(image)

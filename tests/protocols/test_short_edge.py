@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from protocols.short_edge import ShortEdgeCrop, _nearest, short_edge_size
+from protocols.short_edge import ShortEdgeCrop, nearest, short_edge_size
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_nearest_neighbours_are_pillows_or_torchs(height: int, width: int) -> No
     by_pillow = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
     by_torch = interpolate(torch.from_numpy(labels[None, None]).double(), (height, width))[0, 0]
     for expected, pillow in ((by_pillow, True), (by_torch.numpy(), False)):
-        rows, columns = _nearest(64, height, pillow), _nearest(40, width, pillow)
+        rows, columns = nearest(64, height, pillow), nearest(40, width, pillow)
         assert np.array_equal(labels[rows[:, None], columns], expected)
 
 

@@ -58,7 +58,7 @@ ENCODERS = {
     "vit-large": LARGE,
     "beitv2-base": BEIT_BASE,
     "beitv2-large": replace(BEIT_BASE, width=1024, depth=24, num_heads=16, taps=LARGE.taps, drop_path=0.2),
-    "vit-mini": EncoderConfig(96, 4, 4, taps=(1, 2, 3), drop_path=0.0, patch=4, shrunk=(2, 1, 3)),
+    "vit-mini": EncoderConfig(96, 4, 4, taps=(1, 2, 3), drop_path=0.0, patch=8, shrunk=(2, 1, 3)),
 }
 """Base and Large as in SegViT's configs, its shrunk Base as in the author's development repository."""
 
@@ -79,6 +79,8 @@ class SegViTConfig:
     """One "present or absent" for all classes; else a softmax over classes and "absent", as in version 1."""
     head_layers: int = 3
     """Of each level."""
+    dropout: float = 0.1
+    """Of the head."""
 
     def __post_init__(self) -> None:
         if self.backbone not in ENCODERS:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from methods.networks.mask2former.class_head import GrowingClassHead
 from methods.networks.segmenter import upsample
 from methods.networks.segvit.config import SegViTConfig
-from methods.networks.segvit.layers import DROPOUT, ATMLayer, Projection
+from methods.networks.segvit.layers import ATMLayer, Projection
 from methods.networks.segvit.tokens import Grid, Tokens, resize_table
 
 
@@ -27,6 +27,10 @@ class HeadOutput:
     """(S, B, C, K + 1), "absent" last. K is C, or 1 with a shared classifier."""
     masks: Tensor
     """(S, B, C, h, w) mask logits on the encoder's grid."""
+
+    def classes_from(self, number: int) -> HeadOutput:
+        """What is said of the classes from `number` on; K must be 1."""
+        return HeadOutput(self.logits[:, :, number:], self.masks[:, :, number:])
 
     def scores(self, height: int, width: int) -> Tensor:
         """(B, C, height, width): probability of the class times that of its mask, summed over queries."""
@@ -65,6 +69,12 @@ class ClassHead(nn.Module):
         if isinstance(self.class_embed, GrowingClassHead):
             self.class_embed.grow(num_classes)
             _initialise_linear(self.class_embed.steps[-1])
+
+    def start_from(self, other: ClassHead) -> None:
+        """Copy another head of the same kind, but for what belongs to its classes."""
+        own = ("tokens.", "class_embed.") if isinstance(self.class_embed, GrowingClassHead) else "tokens."
+        kept = {name: value for name, value in other.state_dict().items() if not name.startswith(own)}
+        self.load_state_dict(kept, strict=False)
 
     def class_tokens(self, batch: int) -> Tensor:
         """(B, C, D)."""
@@ -118,7 +128,9 @@ class UpsamplingHead(ClassHead):
         self.projections = nn.ModuleList(Projection(encoder.width, width) for _ in encoder.taps)
         self.gather = nn.ModuleList(
             nn.TransformerDecoder(
-                nn.TransformerDecoderLayer(width, encoder.num_heads, 4 * width, DROPOUT, batch_first=True),
+                nn.TransformerDecoderLayer(
+                    width, encoder.num_heads, 4 * width, config.dropout, batch_first=True
+                ),
                 config.head_layers,
             )
             for _ in encoder.taps
@@ -146,7 +158,7 @@ def build_head(config: SegViTConfig, num_classes: int) -> ClassHead:
 
 def _atm_layers(config: SegViTConfig) -> nn.ModuleList:
     layers = nn.ModuleList(
-        ATMLayer(config.head_width, config.encoder.num_heads, config.self_attention)
+        ATMLayer(config.head_width, config.encoder.num_heads, config.dropout, config.self_attention)
         for _ in range(config.head_layers)
     )
     if config.self_attention:  # officially the layers are copies of one

@@ -7,8 +7,6 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DROPOUT = 0.1
-
 
 class MaskAttention(nn.Module):
     """Cross-attention whose scaled products, averaged over the heads, are mask logits.
@@ -16,15 +14,15 @@ class MaskAttention(nn.Module):
     Source: SegViT `atm_head.py@Attention`.
     """
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, dropout
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, tokens: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, D) and (B, L, D) -> (B, C, D) and mask logits (B, C, L), before softmax and dropout."""
         query, key, value = self.q(tokens), self.k(features), self.v(features)
-        rate = DROPOUT if self.training else 0.0
+        rate = self.dropout if self.training else 0.0
         q, k, v = (self._split(x) for x in (query, key, value))
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate)
         # The mean over heads of products of parts is the product of the whole over their number.
@@ -41,18 +39,18 @@ class ATMLayer(nn.Module):
     Source: SegViT `atm_head.py@TPN_DecoderLayer`; without self-attention CIT `atm_headv2.py`.
     """
 
-    def __init__(self, width: int, num_heads: int, self_attention: bool) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, self_attention: bool) -> None:
         super().__init__()
         self.self_attn = None
         if self_attention:
-            self.self_attn = nn.MultiheadAttention(width, num_heads, dropout=DROPOUT, batch_first=True)
+            self.self_attn = nn.MultiheadAttention(width, num_heads, dropout=dropout, batch_first=True)
             self.norm1 = nn.LayerNorm(width)
-        self.multihead_attn = MaskAttention(width, num_heads)
+        self.multihead_attn = MaskAttention(width, num_heads, dropout)
         self.norm2 = nn.LayerNorm(width)
         self.linear1 = nn.Linear(width, 4 * width)
         self.linear2 = nn.Linear(4 * width, width)
         self.norm3 = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, D) and (B, L, D) -> tokens (B, C, D) and mask logits (B, C, L)."""

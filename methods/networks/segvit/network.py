@@ -17,8 +17,10 @@ class SegViT(nn.Module):
     """(B, 3, H, W) normalised images -> what the newest head says of its classes.
 
     A part of which nothing is trained stays in eval mode, so that neither dropout nor stochastic depth
-    disturbs it.
+    disturbs it, unless it is `noisy_when_frozen`.
     """
+
+    noisy_when_frozen = False
 
     def __init__(self, config: SegViTConfig, num_classes: int) -> None:
         """`num_classes` of the first step."""
@@ -57,6 +59,6 @@ class SegViT(nn.Module):
     def train(self, mode: bool = True) -> SegViT:
         super().train(mode)
         for part in (self.encoder, *self.heads):
-            if not any(parameter.requires_grad for parameter in part.parameters()):
-                part.eval()
+            learns = any(parameter.requires_grad for parameter in part.parameters())
+            part.train(mode and (learns or self.noisy_when_frozen))
         return self
