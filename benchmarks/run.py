@@ -21,6 +21,7 @@ from methods.method import Method, MethodClass
 from methods.recipe import PER_STEP, Recipe
 from methods.registry import source_of
 from protocols.datasets import Dataset
+from protocols.datasets.dataset import SPLITS
 from protocols.labels import test_lut, training_lut
 from protocols.loading import StepData, batches_per_epoch, derive_seed
 from protocols.protocol import Protocol
@@ -129,9 +130,17 @@ class Run:
             "raw labels": self.dataset.raw_to_label().tolist(),
             "training labels": training_lut(self.protocol, index).tolist(),
             "test labels": test_lut(self.protocol, index).tolist(),
+            "segments": self._segment_files(),
             "training samples": fingerprint.of_samples(samples.train, self.dataset.root),
             "test samples": fingerprint.of_samples(samples.test, self.dataset.root),
         }
+
+    def _segment_files(self) -> list[str]:
+        """Hashes of the annotations that panoptic and instance protocols are read from."""
+        if not self.protocol.has_segments:
+            return []
+        tables = [self.dataset.segment_table(split, self.protocol.task) for split in SPLITS]
+        return [fingerprint.of_file(str(table.path)) for table in tables]
 
 
 def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[list[FinishedStep], Network]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks import fingerprint
 from benchmarks.plan import make_run, open_benchmark
 from benchmarks.settings import Setting
 from benchmarks.training import poly_lr, step_lr
@@ -122,3 +123,12 @@ def test_the_backbone_starts_from_the_given_weights(tmp_path: Path) -> None:
     method.build(protocol)
     for name, tensor in method.network.backbone.state_dict().items():
         assert torch.equal(tensor, state[name]), name
+
+
+def test_other_annotations_are_trained_anew(tmp_path: Path) -> None:
+    benchmark = open_benchmark("ade-50-50", "instance", None, tmp_path)
+    before = make_run(benchmark, FineTuneMask2Former, "mini", 0, []).step_keys
+    path = benchmark.dataset.segment_table("train", "instance").path
+    path.write_text(path.read_text() + "\n")
+    fingerprint.of_file.cache_clear()
+    assert not set(before) & set(make_run(benchmark, FineTuneMask2Former, "mini", 0, []).step_keys)
