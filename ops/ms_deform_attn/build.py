@@ -165,23 +165,27 @@ def load() -> Path:
     First choice is a library built ahead of time, then one for this processor, in the cache folder or, where
     that cannot be written, in a temporary one.
     """
-    folder = cache_folder()
-    library = folder / library_name(tuple(ISAS))
+    library = cache_folder() / library_name(tuple(ISAS))
     if os.environ.get("MSDA_ISA") or not library.exists():
-        isa = machine_isa()
-        if platform.system() == "Windows":
-            raise NotAvailable("the CPU kernel is not built on Windows")
-        if not _writable(folder):
-            folder = Path(tempfile.gettempdir()) / f"contiseg-{os.getuid()}"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            if folder.stat().st_uid != os.getuid():
-                raise NotAvailable(f"{folder} belongs to another user; set MSDA_CACHE to a folder of yours")
-        library = build((isa,), folder)
+        library = _for_this_processor()
     try:
         torch.ops.load_library(library)
     except OSError as error:
         raise NotAvailable(f"{library} does not load: {error}") from error
     return library
+
+
+def _for_this_processor() -> Path:
+    """The library for one instruction set, found or built."""
+    if platform.system() == "Windows":
+        raise NotAvailable("the CPU kernel is not built on Windows")
+    isa, folder = machine_isa(), cache_folder()
+    if not (folder / library_name((isa,), find_compiler())).exists() and not _writable(folder):
+        folder = Path(tempfile.gettempdir()) / f"contiseg-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise NotAvailable(f"{folder} belongs to another user; set MSDA_CACHE to a folder of yours")
+    return build((isa,), folder)
 
 
 def _writable(folder: Path) -> bool:

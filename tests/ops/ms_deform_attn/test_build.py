@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from ops.ms_deform_attn import backend, build
 
 ROOT = Path(__file__).resolve().parents[3]
 INFO = "from ops.ms_deform_attn import backend_info as i; print(i()['backend'], i()['reason'])"
@@ -92,6 +95,41 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     _, out, err = run("-c", INFO, **environment)
     assert out.startswith("cpp"), err
     assert len(list(other.glob("contiseg-*/*.so"))) == 1
+
+
+@needs_compiler
+def test_a_cache_folder_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it is used; only what is not goes elsewhere."""
+    monkeypatch.setenv("MSDA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("MSDA_ISA", raising=False)
+    monkeypatch.setattr(build, "_writable", lambda folder: False)
+    monkeypatch.setattr(build, "compile_library", lambda isas, compiler, target: target.write_bytes(b""))
+    library = build._for_this_processor()
+    assert library.parent.parent == tmp_path and library.parent.name.startswith("contiseg-")
+    there = tmp_path / "cache" / library.name
+    there.parent.mkdir()
+    library.rename(there)
+    assert build._for_this_processor() == there
+
+
+@needs_compiler
+def test_a_library_that_does_not_load_falls_back(tmp_path: Path) -> None:
+    name = build.library_name((build.machine_isa(),), build.find_compiler())
+    (tmp_path / name).write_bytes(b"not a library")
+    _, out, err = run("-c", INFO, MSDA_CACHE=str(tmp_path))
+    assert out.startswith("python") and len(err.splitlines()) == 1
+    assert f"{tmp_path / name} does not load" in err
+
+
+def test_without_triton_a_gpu_gets_the_composition(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delenv("MSDA_BACKEND", raising=False)
+    assert backend.choose.__wrapped__("cuda") == ("python", "triton: triton is not installed")
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_importing_needs_nothing(tmp_path: Path) -> None:
