@@ -13,19 +13,22 @@
 | result | (N, Q, M·D) | of value's dtype |
 
 Values may be float32, float64, float16 or bfloat16; sums are float32, or float64 for float64 values. The
-other tensors may be of another floating type, so under autocast values may be half and locations not.
+other tensors may be of another floating type. Autocast changes nothing here: half values stay half and give a
+half result, locations and weights are taken as they come, sums are float32. Half locations would move the
+points (bfloat16: by up to half a pixel of 256); the layer's reference points stay float32.
 A location that is NaN or infinite, or a pixel or more outside its level, adds nothing and has no gradient.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ops.ms_deform_attn import naive
-from ops.ms_deform_attn.arguments import Shapes, as_shapes, check_levels, check_tensors
+from ops.ms_deform_attn import python_kernel
+from ops.ms_deform_attn.arguments import Arguments, Shapes, as_shapes
 from ops.ms_deform_attn.backend import choose
 
 _PLAIN = "contiseg::ms_deform_attn"
@@ -76,140 +79,59 @@ def ms_deform_attn_offsets(
     )
 
 
-# ------------------------------------------------------------------------------------------------ kernels
-def _forward(
-    value: Tensor,
-    shapes: Tensor,
-    starts: Tensor,
-    points: Tensor,
-    weights: Tensor,
-    reference: Tensor | None = None,
-) -> Tensor:
-    check_tensors(value, shapes, starts, points, weights, reference)
-    if value.device.type == "cpu":
-        check_levels(shapes.tolist(), starts.tolist(), value.shape[1])
-    name, _ = choose(value.device.type)
-    if name == "python" or not value.numel() * points.numel():
-        return _by_python(value, shapes, starts, points, weights, reference)
-    inputs = _prepared(value, shapes, starts, points, weights, reference)
-    if name == "triton":
-        from ops.ms_deform_attn import triton_kernel
-
-        return triton_kernel.forward(*inputs)
-    return torch.ops.contiseg_msda.forward(*inputs)
+def _forward(*inputs: Tensor) -> Tensor:
+    given = Arguments(*inputs)
+    given.check()
+    kernel = _kernel(given)
+    if given.empty:
+        return given.value.new_zeros(given.output_shape)
+    return kernel.forward(*given.prepared())
 
 
-def _backward(
-    grad_output: Tensor,
-    needs: list[bool],
-    value: Tensor,
-    shapes: Tensor,
-    starts: Tensor,
-    points: Tensor,
-    weights: Tensor,
-    reference: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(grad_output: Tensor, needs: list[bool], *inputs: Tensor) -> tuple[Tensor, ...]:
     """Gradients of value, points and weights; (0,) for those that are not needed.
 
     With reference boxes the gradient of the points is that of the offsets.
     """
-    name, _ = choose(value.device.type)
-    if name == "python" or not value.numel() * points.numel():
-        return _backward_by_python(grad_output, needs, value, shapes, starts, points, weights, reference)
-    inputs = _prepared(value, shapes, starts, points, weights, reference)
-    grad_output = grad_output.to(value.dtype).contiguous()
-    if name == "triton":
-        from ops.ms_deform_attn import triton_kernel
-
-        grads = triton_kernel.backward(grad_output, *inputs, *needs)
-    else:
-        grads = torch.ops.contiseg_msda.backward(grad_output, *inputs, *needs)
-    of_value, of_points, of_weights = grads
-    return of_value, of_points.to(points.dtype), of_weights.to(weights.dtype)
+    given = Arguments(*inputs)
+    given.check_backward(grad_output, needs)
+    kernel = _kernel(given)
+    of = (given.value, given.points, given.weights)
+    if given.empty:
+        return tuple(t.new_zeros(t.shape if needed else (0,)) for t, needed in zip(of, needs, strict=True))
+    grad_output = grad_output.to(given.value.dtype).contiguous()
+    grads = kernel.backward(grad_output, *needs, *given.prepared())
+    return tuple(grad.to(t.dtype) for grad, t in zip(grads, of, strict=True))
 
 
-def _prepared(
-    value: Tensor, shapes: Tensor, starts: Tensor, points: Tensor, weights: Tensor, reference: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-    wide = naive.accumulation(value)
-    return (
-        value.contiguous(),
-        shapes.long().contiguous(),
-        starts.long().contiguous(),
-        None if reference is None else reference.to(wide).contiguous(),
-        points.to(wide).contiguous(),
-        weights.to(wide).contiguous(),
-    )
+def _kernel(given: Arguments) -> Any:
+    """The `forward` and `backward` that run the call, after a look at the levels where it is free.
+
+    On a GPU the levels' numbers stay there: the kernel touches no pixel beyond value, whatever they say.
+    """
+    name, _ = choose(given.value.device.type)
+    if name == "python" or given.value.device.type == "cpu":
+        given.check_levels()
+    if name == "cpp":
+        return torch.ops.contiseg_msda
+    if name == "python":
+        return python_kernel
+    from ops.ms_deform_attn import triton_kernel
+
+    return triton_kernel
 
 
-def _by_python(
-    value: Tensor, shapes: Tensor, starts: Tensor, points: Tensor, weights: Tensor, reference: Tensor | None
-) -> Tensor:
-    wide = naive.accumulation(value)
-    points, weights = points.to(wide), weights.to(wide)
-    if reference is not None:
-        points = naive.locations_of(reference.to(wide), points, shapes)
-        weights = naive.weights_of(weights) if weights.numel() else weights
-    return naive.by_grid_sample(value, shapes.tolist(), starts.tolist(), points, weights)
+def _fake_forward(*inputs: Tensor) -> Tensor:
+    given = Arguments(*inputs)
+    given.check()
+    return given.value.new_empty(given.output_shape)
 
 
-def _backward_by_python(
-    grad_output: Tensor,
-    needs: list[bool],
-    value: Tensor,
-    shapes: Tensor,
-    starts: Tensor,
-    points: Tensor,
-    weights: Tensor,
-    reference: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    wide = naive.accumulation(value)
-    places, shares = points.to(wide), weights.to(wide)
-    unit: Tensor | float = 1.0  # of a location, in the raw numbers
-    if reference is not None:
-        reference = reference.to(wide)
-        places = naive.locations_of(reference, places, shapes)
-        shares = naive.weights_of(shares) if shares.numel() else shares
-        unit = 1 / shapes.flip(-1).to(wide)[None, None, None, :, None, :]
-        if reference.shape[-1] == 4:
-            unit = reference[:, :, None, :, None, 2:] * (0.5 / max(points.shape[-2], 1))
-    of_value, of_places, of_shares = naive.grid_sample_gradients(
-        grad_output, value, shapes.tolist(), starts.tolist(), places, shares
-    )
-    if reference is not None:
-        of_shares = shares * (of_shares - (shares * of_shares).sum((-2, -1), keepdim=True))
-    grads = (of_value, (of_places * unit).to(points.dtype), of_shares.to(weights.dtype))
-    kept = [grad if needed else grad.new_empty(0) for grad, needed in zip(grads, needs, strict=True)]
-    return kept[0], kept[1], kept[2]
-
-
-# ----------------------------------------------------------------------------------------- what torch knows
-def _fake_forward(
-    value: Tensor,
-    shapes: Tensor,
-    starts: Tensor,
-    points: Tensor,
-    weights: Tensor,
-    reference: Tensor | None = None,
-) -> Tensor:
-    check_tensors(value, shapes, starts, points, weights, reference)
-    return value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])
-
-
-def _fake_backward(
-    grad_output: Tensor,
-    needs: list[bool],
-    value: Tensor,
-    shapes: Tensor,
-    starts: Tensor,
-    points: Tensor,
-    weights: Tensor,
-    reference: Tensor | None = None,
-) -> tuple[Tensor, ...]:
-    return tuple(
-        t.new_empty(t.shape if needed else (0,))
-        for t, needed in zip((value, points, weights), needs, strict=True)
-    )
+def _fake_backward(grad_output: Tensor, needs: list[bool], *inputs: Tensor) -> tuple[Tensor, ...]:
+    given = Arguments(*inputs)
+    given.check_backward(grad_output, needs)
+    likes = (given.value, given.points, given.weights)
+    return tuple(t.new_empty(t.shape if needed else (0,)) for t, needed in zip(likes, needs, strict=True))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -217,31 +139,36 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    value, shapes, starts, points, weights, *rest = ctx.saved_tensors
-    reference = rest[0] if rest else None
-    needs = [ctx.needs_input_grad[i] for i in (0, 3, 4)]
-    of_reference = bool(rest) and ctx.needs_input_grad[5]
-    operator = torch.ops.contiseg.ms_deform_attn_offsets_backward
-    if reference is None:
-        operator = torch.ops.contiseg.ms_deform_attn_backward
-    asked = [needs[0], needs[1] or of_reference, needs[2]]
-    grads = operator(grad_output, asked, value, shapes, starts, points, weights, *rest)
-    given = [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
-    result = [given[0], None, None, given[1], given[2]]
-    if reference is not None:
-        result.append(_of_reference(grads[1], points, shapes, reference) if of_reference else None)
-    return tuple(result)
+    given = Arguments(*ctx.saved_tensors)
+    wanted = ctx.needs_input_grad
+    of_reference = given.reference is not None and wanted[5]
+    needs = [wanted[0], wanted[3] or of_reference, wanted[4]]
+    operators = torch.ops.contiseg
+    operator = operators.ms_deform_attn_backward
+    if given.reference is not None:
+        operator = operators.ms_deform_attn_offsets_backward
+    grads = operator(grad_output, needs, *ctx.saved_tensors)
+    of_value, of_points, of_weights = (
+        grad if wanted[i] else None for i, grad in zip((0, 3, 4), grads, strict=True)
+    )
+    result = (of_value, None, None, of_points, of_weights)
+    if given.reference is None:
+        return result
+    return (*result, _of_reference(grads[1], given) if of_reference else None)
 
 
-def _of_reference(of_offsets: Tensor, offsets: Tensor, shapes: Tensor, reference: Tensor) -> Tensor:
+def _of_reference(of_offsets: Tensor, given: Arguments) -> Tensor:
     """From the gradient of the offsets: x = W·r_x + o_x for points, W·(r_x + o_x·r_w / 2P) for boxes."""
-    size = shapes.flip(-1).to(of_offsets.dtype)  # (L, 2): W, H
+    reference = given.reference
+    assert reference is not None
+    size = given.shapes.flip(-1).to(of_offsets.dtype)  # (L, 2): W, H
     if reference.shape[-1] == 2:
         return (of_offsets.sum((2, 4)) * size).to(reference.dtype)
-    extent = reference[:, :, None, :, None, 2:].to(of_offsets.dtype) * (0.5 / offsets.shape[-2])
+    half_share = 0.5 / max(given.points.shape[-2], 1)
+    extent = reference[:, :, None, :, None, 2:].to(of_offsets.dtype) * half_share
     # A box without extent has no gradient through its offsets, and none is claimed for its centre then.
     of_location = torch.where(extent == 0, 0, of_offsets / extent)
-    of_extent = of_location * offsets * (0.5 / offsets.shape[-2])
+    of_extent = of_location * given.points * half_share
     return torch.cat([of_location.sum((2, 4)), of_extent.sum((2, 4))], -1).to(reference.dtype)
 
 
@@ -250,6 +177,38 @@ def _refuse_twice(ctx: Any, *grads: Tensor) -> None:
         "ms_deform_attn can be differentiated once; for second derivatives call "
         "ops.ms_deform_attn.naive.by_grid_sample"
     )
+
+
+def _over_images(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule of `torch.vmap`: the batch becomes more images. Its calls share their levels."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+        batch = info.batch_size
+
+        def folded(given: Any, dim: int | None) -> Any:
+            if not isinstance(given, Tensor):  # which gradients are needed
+                return given
+            if not given.is_floating_point():
+                if dim is not None:
+                    raise ValueError(
+                        "torch.vmap of ms_deform_attn: spatial_shapes and level_start_index cannot be batched"
+                    )
+                return given
+            given = given.expand(batch, *given.shape) if dim is None else given.movedim(dim, 0)
+            return given.flatten(0, 1)
+
+        def unfolded(out: Tensor) -> tuple[Tensor, int | None]:
+            if out.ndim == 1:  # a gradient that is not needed
+                return out, None
+            return out.unflatten(0, (batch, out.shape[0] // batch)), 0
+
+        outs = operator(*map(folded, inputs, in_dims))
+        if isinstance(outs, Tensor):
+            return unfolded(outs)
+        results, out_dims = zip(*map(unfolded, outs), strict=True)
+        return results, out_dims
+
+    return rule
 
 
 def _flops(operations: int) -> Any:
@@ -269,23 +228,25 @@ def _register() -> None:
     from torch.utils.flop_counter import register_flop_formula
 
     for name in (_PLAIN, _FUSED):
-        inputs = _INPUTS[name]
-        torch.library.define(name, f"({inputs}) -> Tensor")
         backward = f"{name}_backward"
+        torch.library.define(name, f"({_INPUTS[name]}) -> Tensor")
         torch.library.define(
-            backward, f"(Tensor grad_output, bool[] needs, {inputs}) -> (Tensor, Tensor, Tensor)"
+            backward, f"(Tensor grad_output, bool[] needs, {_INPUTS[name]}) -> (Tensor, Tensor, Tensor)"
         )
-        for device in ("cpu", "cuda"):
-            torch.library.impl(name, device)(_forward)
-            torch.library.impl(backward, device)(_backward)
+        operators = [
+            getattr(torch.ops.contiseg, full.removeprefix("contiseg::")) for full in (name, backward)
+        ]
+        torch.library.impl(name, "default")(_forward)
+        torch.library.impl(backward, "default")(_backward)
         torch.library.register_fake(name)(_fake_forward)
         torch.library.register_fake(backward)(_fake_backward)
         torch.library.register_autograd(name, _differentiate, setup_context=_save)
         torch.library.register_autograd(backward, _refuse_twice)
-        operator = getattr(torch.ops.contiseg, name.removeprefix("contiseg::"))
+        torch.library.register_vmap(name, _over_images(operators[0]))
+        torch.library.register_vmap(backward, _over_images(operators[1]))
         # Four rows of D products and sums a sample; backward four dot products and four rows (README.md).
-        register_flop_formula(operator)(_flops(8))
-        register_flop_formula(getattr(torch.ops.contiseg, backward.removeprefix("contiseg::")))(_flops(16))
+        register_flop_formula(operators[0])(_flops(8))
+        register_flop_formula(operators[1])(_flops(16))
 
 
 _register()

@@ -8,19 +8,53 @@ With TRITON_INTERPRET=1 everything runs on a CPU, slowly: so it is tested withou
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from ops.ms_deform_attn.arguments import Arguments
 
 BLOCK_Q = 16
 """Queries a program: 16 rows of 32 channels are two warps' registers. Chosen, not tuned."""
 
 
 @triton.jit
+def _items(Q, M: tl.constexpr, BLOCK_Q: tl.constexpr):
+    """The program's queries: which rows of (N·Q), which items of (N·Q·M), and which of them there are."""
+    query = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    row = tl.program_id(2).to(tl.int64) * Q + query
+    return row, row * M + tl.program_id(1), query < Q
+
+
+@triton.jit
+def _softmax_of(weights, item, mask, K: tl.constexpr):
+    """The greatest logit of each item and the sum of exponentials."""
+    greatest = tl.load(weights + item * K, mask=mask, other=0.0)
+    for k in range(1, K):
+        greatest = tl.maximum(greatest, tl.load(weights + item * K + k, mask=mask, other=0.0))
+    total = greatest * 0
+    for k in range(K):
+        total += tl.exp(tl.load(weights + item * K + k, mask=mask, other=0.0) - greatest)
+    return greatest, total
+
+
+@triton.jit
+def _weight(weights, item, k, mask, softmax, K: tl.constexpr, R: tl.constexpr):
+    """Of point k of each item."""
+    a = tl.load(weights + item * K + k, mask=mask, other=0.0)
+    if R > 0:
+        a = tl.exp(a - softmax[0]) / softmax[1]
+    return a
+
+
+@triton.jit
 def _place(points, shapes, reference, item, row, level, k, mask, K: tl.constexpr, L: tl.constexpr,
            P: tl.constexpr, R: tl.constexpr, ACC: tl.constexpr):  # fmt: skip
-    """Pixel coordinates of point k of each item, its level's size, and what a raw unit is in pixels."""
+    """Point k of each item: its top left corner, how far it lies right of and below that, whether it is
+    inside the level, the level's size, and what a raw unit is in pixels."""
     height = tl.load(shapes + 2 * level).to(tl.int32)
     width = tl.load(shapes + 2 * level + 1).to(tl.int32)
     raw_x = tl.load(points + (item * K + k) * 2, mask=mask, other=-10.0)
@@ -42,70 +76,51 @@ def _place(points, shapes, reference, item, row, level, k, mask, K: tl.constexpr
         x = centre_x + raw_x * scale_x
         y = centre_y + raw_y * scale_y
     inside = (x > -1) & (x < width) & (y > -1) & (y < height) & mask  # false for NaN
-    return tl.where(inside, x, 0.0), tl.where(inside, y, 0.0), inside, height, width, scale_x, scale_y
+    x = tl.where(inside, x, 0.0)
+    y = tl.where(inside, y, 0.0)
+    left = tl.floor(x)
+    top = tl.floor(y)
+    corner_x = left.to(tl.int32)
+    corner_y = top.to(tl.int32)
+    return corner_x, corner_y, x - left, y - top, inside, height, width, scale_x, scale_y
 
 
 @triton.jit
-def _softmax_of(weights, item, mask, K: tl.constexpr):
-    """The greatest logit of each item and the sum of exponentials."""
-    greatest = tl.load(weights + item * K, mask=mask, other=0.0)
-    for k in range(1, K):
-        greatest = tl.maximum(greatest, tl.load(weights + item * K + k, mask=mask, other=0.0))
-    total = greatest * 0
-    for k in range(K):
-        total += tl.exp(tl.load(weights + item * K + k, mask=mask, other=0.0) - greatest)
-    return greatest, total
-
-
-@triton.jit
-def _row(value, first, y, x, inside, height, width, M: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
-         ACC: tl.constexpr):  # fmt: skip
-    """One corner of each item: its D channels, 0 where outside; and where they lie."""
-    there = inside & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+def _row(value, starts, level, y, x, inside, height, width, S, M: tl.constexpr, D: tl.constexpr,
+         BLOCK_D: tl.constexpr, ACC: tl.constexpr):  # fmt: skip
+    """One corner of each item: its D channels, 0 where outside; and where they lie. Nothing beyond the
+    image's S pixels is touched, whatever the levels say: they are not read on the host."""
+    pixel = tl.load(starts + level) + y.to(tl.int64) * width + x
+    there = inside & (x >= 0) & (x < width) & (y >= 0) & (y < height) & (pixel >= 0) & (pixel < S)
     channel = tl.arange(0, BLOCK_D)
-    at = (first + y.to(tl.int64) * width + x) * (M * D)
+    at = ((tl.program_id(2).to(tl.int64) * S + pixel) * M + tl.program_id(1)) * D
     at = at[:, None] + channel[None, :]
     mask = there[:, None] & (channel < D)[None, :]
     return tl.load(value + at, mask=mask, other=0.0).to(ACC), at, mask
 
 
 @triton.jit
-def _forward(value, shapes, starts, reference, points, weights, out, S, Q, M: tl.constexpr, D: tl.constexpr,
+def _forward(value, shapes, starts, points, weights, reference, out, S, Q, M: tl.constexpr, D: tl.constexpr,
              L: tl.constexpr, P: tl.constexpr, R: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_D: tl.constexpr,
              ACC: tl.constexpr):  # fmt: skip
     K: tl.constexpr = L * P
-    head = tl.program_id(1)
-    image = tl.program_id(2).to(tl.int64)
-    query = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    row, item, mask = _items(Q, M, BLOCK_Q)
     channel = tl.arange(0, BLOCK_D)
-    mask = query < Q
-    row = image * Q + query
-    item = row * M + head
+    softmax = (0.0, 1.0)
     if R > 0:
-        greatest, total = _softmax_of(weights, item, mask, K)
+        softmax = _softmax_of(weights, item, mask, K)
     sums = tl.zeros((BLOCK_Q, BLOCK_D), dtype=ACC)
     for level in range(L):
-        first = image * S + tl.load(starts + level)
         for p in range(P):
             k = level * P + p
-            x, y, inside, height, width, _, _ = _place(
+            x, y, along, down, inside, height, width, _, _ = _place(
                 points, shapes, reference, item, row, level, k, mask, K, L, P, R, ACC
             )
-            a = tl.load(weights + item * K + k, mask=mask, other=0.0)
-            if R > 0:
-                a = tl.exp(a - greatest) / total
-            left = tl.floor(x)
-            top = tl.floor(y)
-            along = x - left
-            down = y - top
-            x0 = left.to(tl.int32)
-            y0 = top.to(tl.int32)
-            base = value + head * D
-            v00, _, _ = _row(base, first, y0, x0, inside, height, width, M, D, BLOCK_D, ACC)
-            v01, _, _ = _row(base, first, y0, x0 + 1, inside, height, width, M, D, BLOCK_D, ACC)
-            v10, _, _ = _row(base, first, y0 + 1, x0, inside, height, width, M, D, BLOCK_D, ACC)
-            v11, _, _ = _row(base, first, y0 + 1, x0 + 1, inside, height, width, M, D, BLOCK_D, ACC)
-            a = tl.where(inside, a, 0.0)
+            a = tl.where(inside, _weight(weights, item, k, mask, softmax, K, R), 0.0)
+            v00, _, _ = _row(value, starts, level, y, x, inside, height, width, S, M, D, BLOCK_D, ACC)
+            v01, _, _ = _row(value, starts, level, y, x + 1, inside, height, width, S, M, D, BLOCK_D, ACC)
+            v10, _, _ = _row(value, starts, level, y + 1, x, inside, height, width, S, M, D, BLOCK_D, ACC)
+            v11, _, _ = _row(value, starts, level, y + 1, x + 1, inside, height, width, S, M, D, BLOCK_D, ACC)
             sums += (a * (1 - down) * (1 - along))[:, None] * v00 + (a * (1 - down) * along)[:, None] * v01
             sums += (a * down * (1 - along))[:, None] * v10 + (a * down * along)[:, None] * v11
     at = (item * D)[:, None] + channel[None, :]
@@ -113,44 +128,36 @@ def _forward(value, shapes, starts, reference, points, weights, out, S, Q, M: tl
 
 
 @triton.jit
-def _backward(grad_out, value, shapes, starts, reference, points, weights, grad_value, grad_points,
+def _backward(grad_out, value, shapes, starts, points, weights, reference, grad_value, grad_points,
               grad_weights, S, Q, M: tl.constexpr, D: tl.constexpr, L: tl.constexpr, P: tl.constexpr,
               R: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_D: tl.constexpr, ACC: tl.constexpr,
               ADDS: tl.constexpr):  # fmt: skip
     K: tl.constexpr = L * P
-    head = tl.program_id(1)
-    image = tl.program_id(2).to(tl.int64)
-    query = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    row, item, mask = _items(Q, M, BLOCK_Q)
     channel = tl.arange(0, BLOCK_D)
-    mask = query < Q
-    row = image * Q + query
-    item = row * M + head
     at = (item * D)[:, None] + channel[None, :]
     g = tl.load(grad_out + at, mask=mask[:, None] & (channel < D)[None, :], other=0.0).to(ACC)
+    softmax = (0.0, 1.0)
     if R > 0:
-        greatest, total = _softmax_of(weights, item, mask, K)
-        mean = greatest * 0
+        softmax = _softmax_of(weights, item, mask, K)
+        mean = softmax[0] * 0
     for level in range(L):
-        first = image * S + tl.load(starts + level)
         for p in range(P):
             k = level * P + p
-            x, y, inside, height, width, scale_x, scale_y = _place(
+            x, y, along, down, inside, height, width, scale_x, scale_y = _place(
                 points, shapes, reference, item, row, level, k, mask, K, L, P, R, ACC
             )
-            a = tl.load(weights + item * K + k, mask=mask, other=0.0)
-            if R > 0:
-                a = tl.exp(a - greatest) / total
-            left = tl.floor(x)
-            top = tl.floor(y)
-            along = x - left
-            down = y - top
-            x0 = left.to(tl.int32)
-            y0 = top.to(tl.int32)
-            base = value + head * D
-            v00, at00, m00 = _row(base, first, y0, x0, inside, height, width, M, D, BLOCK_D, ACC)
-            v01, at01, m01 = _row(base, first, y0, x0 + 1, inside, height, width, M, D, BLOCK_D, ACC)
-            v10, at10, m10 = _row(base, first, y0 + 1, x0, inside, height, width, M, D, BLOCK_D, ACC)
-            v11, at11, m11 = _row(base, first, y0 + 1, x0 + 1, inside, height, width, M, D, BLOCK_D, ACC)
+            a = _weight(weights, item, k, mask, softmax, K, R)
+            v00, at00, m00 = _row(value, starts, level, y, x, inside, height, width, S, M, D, BLOCK_D, ACC)
+            v01, at01, m01 = _row(
+                value, starts, level, y, x + 1, inside, height, width, S, M, D, BLOCK_D, ACC
+            )
+            v10, at10, m10 = _row(
+                value, starts, level, y + 1, x, inside, height, width, S, M, D, BLOCK_D, ACC
+            )
+            v11, at11, m11 = _row(
+                value, starts, level, y + 1, x + 1, inside, height, width, S, M, D, BLOCK_D, ACC
+            )
             s00 = tl.sum(g * v00, axis=1)
             s01 = tl.sum(g * v01, axis=1)
             s10 = tl.sum(g * v10, axis=1)
@@ -166,15 +173,16 @@ def _backward(grad_out, value, shapes, starts, reference, points, weights, grad_
             if R > 0:
                 mean += a * of_weight
             if ADDS:
-                to_head = grad_value + head * D
                 a = tl.where(inside, a, 0.0)
-                tl.atomic_add(to_head + at00, (a * (1 - down) * (1 - along))[:, None] * g, m00, sem="relaxed")
-                tl.atomic_add(to_head + at01, (a * (1 - down) * along)[:, None] * g, m01, sem="relaxed")
-                tl.atomic_add(to_head + at10, (a * down * (1 - along))[:, None] * g, m10, sem="relaxed")
-                tl.atomic_add(to_head + at11, (a * down * along)[:, None] * g, m11, sem="relaxed")
+                share = a * (1 - down)
+                tl.atomic_add(grad_value + at00, (share * (1 - along))[:, None] * g, m00, sem="relaxed")
+                tl.atomic_add(grad_value + at01, (share * along)[:, None] * g, m01, sem="relaxed")
+                share = a * down
+                tl.atomic_add(grad_value + at10, (share * (1 - along))[:, None] * g, m10, sem="relaxed")
+                tl.atomic_add(grad_value + at11, (share * along)[:, None] * g, m11, sem="relaxed")
     if R > 0:  # of the softmax: d logit = a (d a - sum of a d a)
         for k in range(K):
-            a = tl.exp(tl.load(weights + item * K + k, mask=mask, other=0.0) - greatest) / total
+            a = _weight(weights, item, k, mask, softmax, K, R)
             of_weight = tl.load(grad_weights + item * K + k, mask=mask, other=0.0)
             tl.store(grad_weights + item * K + k, a * (of_weight - mean), mask=mask)
 
@@ -196,77 +204,62 @@ def _sum_segments(grad_out, ends, rows, shares, grad_value, segments, D: tl.cons
     tl.store(grad_value + segment.to(tl.int64) * D + channel, sums, mask=channel < D)
 
 
-def _sizes(value: Tensor, reference: Tensor | None, points: Tensor) -> dict[str, object]:
-    _, _, heads, channels = value.shape
+def _sizes(given: Arguments) -> dict[str, Any]:
+    _, _, heads, channels = given.value.shape
     return {
         "M": heads,
         "D": channels,
-        "L": points.shape[3],
-        "P": points.shape[4],
-        "R": 0 if reference is None else reference.shape[-1],
+        "L": given.points.shape[3],
+        "P": given.points.shape[4],
+        "R": 0 if given.reference is None else given.reference.shape[-1],
         "BLOCK_Q": BLOCK_Q,
         "BLOCK_D": triton.next_power_of_2(channels),
-        "ACC": tl.float64 if value.dtype == torch.float64 else tl.float32,
+        "ACC": tl.float64 if given.value.dtype == torch.float64 else tl.float32,
     }
 
 
-def _grid(value: Tensor, points: Tensor) -> tuple[int, int, int]:
-    return triton.cdiv(points.shape[1], BLOCK_Q), value.shape[2], value.shape[0]
+def _launch(
+    kernel: Any, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], given: Arguments, **more: bool
+) -> None:
+    images, pixels, heads, _ = given.value.shape
+    queries = given.points.shape[1]
+    # Without a reference its pointer is not read.
+    inputs = (*inputs, *given[:5], given.points if given.reference is None else given.reference)
+    grid = (triton.cdiv(queries, BLOCK_Q), heads, images)
+    kernel[grid](*inputs, *outputs, pixels, queries, **_sizes(given), **more)
 
 
-def forward(
-    value: Tensor, shapes: Tensor, starts: Tensor, reference: Tensor | None, points: Tensor, weights: Tensor
-) -> Tensor:
-    """As `contiseg_msda::forward`: contiguous inputs; points and weights of the accumulation type."""
-    out = value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])
-    _forward[_grid(value, points)](
-        value, shapes, starts, points if reference is None else reference, points, weights, out,
-        value.shape[1], points.shape[1], **_sizes(value, reference, points),
-    )  # fmt: skip
+def forward(*inputs: Any) -> Tensor:
+    """As `contiseg_msda::forward`: `Arguments.prepared`."""
+    given = Arguments(*inputs)
+    out = given.value.new_empty(given.output_shape)
+    _launch(_forward, (), (out,), given)
     return out
 
 
 def backward(
-    grad_output: Tensor,
-    value: Tensor,
-    shapes: Tensor,
-    starts: Tensor,
-    reference: Tensor | None,
-    points: Tensor,
-    weights: Tensor,
-    needs_value: bool,
-    needs_points: bool,
-    needs_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad_output: Tensor, needs_value: bool, needs_points: bool, needs_weights: bool, *inputs: Any
+) -> tuple[Tensor, ...]:
     """As `contiseg_msda::backward`."""
+    given = Arguments(*inputs)
     ordered = torch.are_deterministic_algorithms_enabled()
     adds = needs_value and not ordered
-    wide = value.new_zeros(value.shape if adds else (0,), dtype=points.dtype)
-    grad_points, grad_weights = torch.empty_like(points), torch.empty_like(weights)
-    _backward[_grid(value, points)](
-        grad_output, value, shapes, starts, points if reference is None else reference, points, weights,
-        wide, grad_points, grad_weights, value.shape[1], points.shape[1], ADDS=adds,
-        **_sizes(value, reference, points),
-    )  # fmt: skip
+    of_value = given.value.new_zeros(given.value.shape if adds else (0,), dtype=given.points.dtype)
+    of_points, of_weights = torch.empty_like(given.points), torch.empty_like(given.weights)
+    if adds or needs_points or needs_weights:
+        _launch(_backward, (grad_output,), (of_value, of_points, of_weights), given, ADDS=adds)
     if needs_value and ordered:
-        wide = _grad_value_in_order(grad_output, value, shapes, starts, reference, points, weights)
+        of_value = _grad_value_in_order(grad_output, given)
     return (
-        wide.to(value.dtype),
-        grad_points if needs_points else points.new_empty(0),
-        grad_weights if needs_weights else weights.new_empty(0),
+        of_value.to(given.value.dtype),
+        of_points if needs_points else of_points.new_empty(0),
+        of_weights if needs_weights else of_weights.new_empty(0),
     )
 
 
-def _grad_value_in_order(
-    grad_output: Tensor,
-    value: Tensor,
-    shapes: Tensor,
-    starts: Tensor,
-    reference: Tensor | None,
-    points: Tensor,
-    weights: Tensor,
-) -> Tensor:
+def _grad_value_in_order(grad_output: Tensor, given: Arguments) -> Tensor:
     """The gradient of value by a stable sort of all corners by pixel: the same bits every time."""
+    value, shapes, starts, points, weights, reference = given
     images, pixels, heads, channels = value.shape
     size = shapes.flip(-1)[None, None, None, :, None, :]  # W, H
     if reference is None:
@@ -291,9 +284,11 @@ def _grad_value_in_order(
         for along in (0, 1):
             x, y = corner[..., 0] + along, corner[..., 1] + down
             there = inside & (x >= 0) & (x < size[..., 0]) & (y >= 0) & (y < size[..., 1])
+            pixel_index = starts[None, None, None, :, None] + y * size[..., 0] + x
+            there &= (pixel_index >= 0) & (pixel_index < pixels)
             share_x = fraction[..., 0] if along else 1 - fraction[..., 0]
             share_y = fraction[..., 1] if down else 1 - fraction[..., 1]
-            place = image * pixels + starts[None, None, None, :, None] + y * size[..., 0] + x
+            place = image * pixels + pixel_index
             # Corners that are nowhere go behind the last pixel.
             places.append(torch.where(there, place * heads + head, images * pixels * heads).flatten())
             shares.append((weights * share_x * share_y).flatten())
@@ -302,7 +297,7 @@ def _grad_value_in_order(
     segments = images * pixels * heads
     ends = torch.searchsorted(place, torch.arange(segments, device=value.device), right=True)
     wide = torch.empty_like(value, dtype=points.dtype)
-    sizes = _sizes(value, reference, points)
+    sizes = _sizes(given)
     _sum_segments[(segments,)](
         grad_output, ends, rows, torch.cat(shares)[order], wide, segments,
         D=channels, BLOCK_D=sizes["BLOCK_D"], ACC=sizes["ACC"],

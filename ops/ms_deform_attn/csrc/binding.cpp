@@ -51,8 +51,8 @@ void check(const Tensor& t, const char* name, ScalarType type, int64_t numel) {
                   name, ": not a contiguous CPU tensor of the expected type and size");
 }
 
-Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& starts,
-                   const std::optional<Tensor>& reference, const Tensor& raw, const Tensor& weights) {
+Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& starts, const Tensor& raw,
+                   const Tensor& weights, const std::optional<Tensor>& reference) {
   STD_TORCH_CHECK(value.dim() == 4 && raw.dim() == 6 && shapes.dim() == 2, "unexpected number of dimensions");
   Problem p = {};
   p.images = value.size(0), p.pixels = value.size(1), p.heads = value.size(2), p.channels = value.size(3);
@@ -125,9 +125,9 @@ std::vector<int32_t> tiles(const Problem& p) {
   return order;
 }
 
-Tensor forward(const Tensor& value, const Tensor& shapes, const Tensor& starts, std::optional<Tensor> reference,
-               const Tensor& raw, const Tensor& weights) {
-  Problem p = problem_of(value, shapes, starts, reference, raw, weights);
+Tensor forward(const Tensor& value, const Tensor& shapes, const Tensor& starts, const Tensor& raw,
+               const Tensor& weights, std::optional<Tensor> reference) {
+  Problem p = problem_of(value, shapes, starts, raw, weights, reference);
   Tensor output = torch::stable::new_empty(value, {p.images, p.queries, p.heads * p.channels});
   p.output = output.mutable_data_ptr();
   const std::vector<int32_t> order = tiles(p);
@@ -139,11 +139,11 @@ Tensor forward(const Tensor& value, const Tensor& shapes, const Tensor& starts, 
   return output;
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& value, const Tensor& shapes,
-                                            const Tensor& starts, std::optional<Tensor> reference,
-                                            const Tensor& raw, const Tensor& weights, bool needs_value,
-                                            bool needs_raw, bool needs_weights) {
-  Problem p = problem_of(value, shapes, starts, reference, raw, weights);
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, bool needs_value, bool needs_raw,
+                                            bool needs_weights, const Tensor& value, const Tensor& shapes,
+                                            const Tensor& starts, const Tensor& raw, const Tensor& weights,
+                                            std::optional<Tensor> reference) {
+  Problem p = problem_of(value, shapes, starts, raw, weights, reference);
   check(grad_output, "grad_output", value.scalar_type(), p.images * p.queries * p.heads * p.channels);
   p.grad_output = grad_output.const_data_ptr();
   const auto made = [](bool needed, const Tensor& like) {
@@ -180,13 +180,13 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
 
 }  // namespace
 
+#define MSDA_INPUTS "Tensor value, Tensor shapes, Tensor starts, Tensor raw, Tensor weights, Tensor? reference"
+
 STABLE_TORCH_LIBRARY(contiseg_msda, library) {
+  library.def("forward(" MSDA_INPUTS ") -> Tensor");
   library.def(
-      "forward(Tensor value, Tensor shapes, Tensor starts, Tensor? reference, Tensor raw, Tensor weights)"
-      " -> Tensor");
-  library.def(
-      "backward(Tensor grad_output, Tensor value, Tensor shapes, Tensor starts, Tensor? reference, Tensor raw,"
-      " Tensor weights, bool needs_value, bool needs_raw, bool needs_weights) -> (Tensor, Tensor, Tensor)");
+      "backward(Tensor grad_output, bool needs_value, bool needs_raw, bool needs_weights, " MSDA_INPUTS
+      ") -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(contiseg_msda, CPU, library) {

@@ -1,6 +1,7 @@
 // Vectors of the width that this translation unit is compiled for, by the compilers' vector extension.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -158,6 +159,19 @@ inline typename Lanes<A>::F sums(typename Lanes<A>::F* v) {
   }
 }
 
+// `combine` over all lanes, in every lane.
+template <int width, int half>
+struct Rotate {
+  static constexpr int at(int lane) { return (lane + half) % width; }
+};
+
+template <class A, int half = kWidth<A> / 2, class Combine>
+inline typename Lanes<A>::F across(typename Lanes<A>::F v, const Combine& combine) {
+  v = combine(v, pick<Rotate<kWidth<A>, half>, A>(v, v));
+  if constexpr (half > 1) return across<A, half / 2>(v, combine);
+  return v;
+}
+
 // exp for arguments up to 0, to about 2 units in the last place (range reduction and Cephes' polynomial).
 inline Lanes<float>::F exp_of(Lanes<float>::F x) {
   using V = Lanes<float>;
@@ -199,9 +213,12 @@ struct Accumulates<double> {
   using Type = double;
 };
 
-inline Lanes<float>::I widen_bits(const void* from) {
-  typedef uint16_t U16 __attribute__((vector_size(MSDA_BYTES / 2)));
-  return __builtin_convertvector(load<U16>(static_cast<const uint16_t*>(from)), Lanes<float>::I);
+using U16 = uint16_t __attribute__((vector_size(MSDA_BYTES / 2)));
+
+inline Lanes<float>::I as_bits(Lanes<float>::F f) {
+  Lanes<float>::I bits;
+  std::memcpy(&bits, &f, sizeof bits);
+  return bits;
 }
 
 inline Lanes<float>::F as_float(Lanes<float>::I bits) {
@@ -210,67 +227,55 @@ inline Lanes<float>::F as_float(Lanes<float>::I bits) {
   return f;
 }
 
+inline Lanes<float>::I widen_bits(const void* from) {
+  return __builtin_convertvector(load<U16>(static_cast<const uint16_t*>(from)), Lanes<float>::I);
+}
+
 inline Lanes<float>::F widen(const float* from) { return load<Lanes<float>::F>(from); }
 inline Lanes<double>::F widen(const double* from) { return load<Lanes<double>::F>(from); }
 inline Lanes<float>::F widen(const BFloat16* from) { return as_float(widen_bits(from) << 16); }
 inline Lanes<float>::F widen(const Half* from) {
   const Lanes<float>::I h = widen_bits(from);
-  const Lanes<float>::I exponent = h & 0x7c00, sign = (h & 0x8000) << 16;
   const Lanes<float>::F finite = as_float((h & 0x7fff) << 13) * 0x1p112f;  // subnormals come out right too
-  Lanes<float>::I bits;
-  std::memcpy(&bits, &finite, sizeof bits);
-  bits = exponent == 0x7c00 ? (((h & 0x3ff) << 13) | 0x7f800000) : bits;
-  return as_float(bits | sign);
+  const Lanes<float>::I bits = (h & 0x7c00) == 0x7c00 ? (((h & 0x3ff) << 13) | 0x7f800000) : as_bits(finite);
+  return as_float(bits | (h & 0x8000) << 16);
 }
 
-inline float widen_one(float x) { return x; }
-inline double widen_one(double x) { return x; }
-inline float widen_one(BFloat16 x) {
-  const uint32_t bits = uint32_t(x.bits) << 16;
-  float f;
-  std::memcpy(&f, &bits, sizeof f);
-  return f;
+inline void narrow(Lanes<float>::F from, float* to) { store(to, from); }
+inline void narrow(Lanes<double>::F from, double* to) { store(to, from); }
+inline void narrow(Lanes<float>::F from, BFloat16* to) {
+  const Lanes<float>::I bits = as_bits(from), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  store(to, __builtin_convertvector(from == from ? rounded : Lanes<float>::I{} + 0x7fc0, U16));
 }
-inline float widen_one(Half x) {
-  Half lanes[kWidth<float>] = {x};
-  return widen(lanes)[0];
+inline void narrow(Lanes<float>::F from, Half* to) {
+  using I = Lanes<float>::I;
+  const I bits = as_bits(from) & 0x7fffffff, sign = (as_bits(from) >> 16) & 0x8000;
+  // Below 2^-14: a float whose last place is 2^-24 does the rounding.
+  const I tiny = as_bits(as_float(bits) + 0.5f) - 0x3f000000;
+  I normal = (bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13;
+  normal = normal > 0x7c00 ? I{} + 0x7c00 : normal;  // too large: infinite
+  const I nan = I{} + 0x7e00;
+  store(to, __builtin_convertvector((bits > 0x7f800000 ? nan : bits < 0x38800000 ? tiny : normal) | sign, U16));
 }
 
-inline void narrow(float from, float* to) { *to = from; }
-inline void narrow(double from, double* to) { *to = from; }
-inline void narrow(float from, BFloat16* to) {
-  uint32_t bits;
-  std::memcpy(&bits, &from, sizeof bits);
-  const bool nan = from != from;
-  to->bits = nan ? 0x7fc0 : uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-inline void narrow(float from, Half* to) {
-  uint32_t bits;
-  std::memcpy(&bits, &from, sizeof bits);
-  const uint32_t sign = (bits >> 16) & 0x8000;
-  bits &= 0x7fffffff;
-  uint32_t half;
-  if (bits >= 0x7f800000) {  // infinite, or not a number
-    half = bits > 0x7f800000 ? 0x7e00 : 0x7c00;
-  } else if (bits < 0x38800000) {  // below 2^-14: a float whose last place is 2^-24 does the rounding
-    float magnitude;
-    std::memcpy(&magnitude, &bits, sizeof bits);
-    magnitude += 0.5f;
-    std::memcpy(&half, &magnitude, sizeof half);
-    half -= 0x3f000000;
+// The first `count` of a vector, at least one: the others are 0, or left as they are in memory.
+template <class T>
+inline auto widen_some(const T* from, int64_t count) {
+  if constexpr (sizeof(T) >= 4) {
+    return load_some(from, count);
   } else {
-    half = (bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13;
-    half = half > 0x7c00 ? 0x7c00 : half;
+    T lanes[kWidth<float>] = {};
+    std::memcpy(lanes, from, std::min<int64_t>(count, kWidth<float>) * sizeof(T));
+    return widen(lanes);
   }
-  to->bits = uint16_t(half | sign);
 }
 
-template <class A, class T>
-inline void narrow_lanes(typename Lanes<A>::F from, T* to) {
-  if constexpr (sizeof(A) == sizeof(T))
-    store(to, from);
-  else
-    for (int i = 0; i < kWidth<A>; ++i) narrow(from[i], to + i);
+template <class T, class F>
+inline void narrow_some(F from, T* to, int64_t count) {
+  constexpr int w = MSDA_BYTES / int(sizeof(from[0]));
+  T lanes[w];
+  narrow(from, lanes);
+  std::memcpy(to, lanes, std::min<int64_t>(count, w) * sizeof(T));
 }
 
 }  // namespace

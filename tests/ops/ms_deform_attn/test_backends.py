@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from ops.ms_deform_attn import backend_info, ms_deform_attn
+from ops.ms_deform_attn import backend_info, ms_deform_attn, ms_deform_attn_offsets
 from tests.ops.ms_deform_attn.cases import Case, gradients, make
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,16 +24,42 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-PRINT = """
+CASES = {
+    "usual": {"dtype": torch.float32},
+    "any width": {"dtype": torch.float32, "channels": 71, "points": 3},
+    "many points": {"dtype": torch.float32, "sizes": [(3, 3)] * 17, "points": 1, "channels": 16},
+    "double": {"channels": 64},
+}
+RUN = """
 import torch
-from ops.ms_deform_attn import backend_info, ms_deform_attn
-from tests.ops.ms_deform_attn.cases import make
-case = make(dtype=torch.float32).leaves()
-out = ms_deform_attn(*case)
-out.backward(torch.ones_like(out))
-torch.save([out.detach(), case.value.grad, case.locations.grad, case.weights.grad], OUT)
+from ops.ms_deform_attn import backend_info
+from tests.ops.ms_deform_attn.test_backends import results
+torch.save(results(), OUT)
 print(backend_info()["backend"])
 """
+
+
+def results() -> dict[str, list[Tensor]]:
+    """Of each case the result and all gradients, of both operators."""
+    found = {}
+    for name, case in ((name, make(**sizes)) for name, sizes in CASES.items()):
+        shape = (2, 11, case.value.shape[2] * case.value.shape[3])
+        grad = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+        out, grads = gradients(case, grad)
+        found[name] = [out, *grads]
+        generator = torch.Generator().manual_seed(6)
+        reference = torch.rand(2, 11, len(case.shapes), 4, generator=generator).to(case.value.dtype)
+        leaves = [t.clone().requires_grad_() for t in (case.value, case.locations, case.weights, reference)]
+        out = ms_deform_attn_offsets(leaves[0], case.shapes, case.starts, leaves[3], *leaves[1:3])
+        found[f"{name}, fused"] = [out.detach(), *torch.autograd.grad(out, leaves, grad.to(out.dtype))]
+    return found
+
+
+def assert_equal_results(path: Path, tolerance: float) -> None:
+    found, expected = torch.load(path, weights_only=True), results()
+    for name in expected:
+        for a, b in zip(found[name], expected[name], strict=True):
+            assert (a - b).abs().max() <= tolerance * b.abs().max(), name
 
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
@@ -45,20 +72,15 @@ def test_instruction_sets_agree(isa: str, tmp_path: Path) -> None:
     )
     if isa not in runs:
         pytest.skip(f"this processor has no {isa}")
-    done = run(f"OUT = {str(tmp_path / 'out')!r}\n{PRINT}", MSDA_ISA=isa)
+    done = run(f"OUT = {str(tmp_path / 'out')!r}\n{RUN}", MSDA_ISA=isa)
     assert done.returncode == 0, done.stderr
-    found = torch.load(tmp_path / "out", weights_only=True)
-    expected, grads = gradients(make(dtype=torch.float32), torch.ones(2, 11, 96))
-    for a, b in zip(found, (expected, *grads), strict=True):
-        assert (a - b).abs().max() <= 2e-6 * b.abs().max()
+    assert_equal_results(tmp_path / "out", 1e-6)
 
 
 def test_python_backend_agrees(tmp_path: Path) -> None:
-    done = run(f"OUT = {str(tmp_path / 'out')!r}\n{PRINT}", MSDA_BACKEND="python")
+    done = run(f"OUT = {str(tmp_path / 'out')!r}\n{RUN}", MSDA_BACKEND="python")
     assert done.stdout.strip() == "python" and not done.stderr
-    expected, grads = gradients(make(dtype=torch.float32), torch.ones(2, 11, 96))
-    for a, b in zip(torch.load(tmp_path / "out", weights_only=True), (expected, *grads), strict=True):
-        assert (a - b).abs().max() <= 2e-5 * b.abs().max()
+    assert_equal_results(tmp_path / "out", 2e-5)
 
 
 def test_stand_in_is_importable_under_the_official_name() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ops.ms_deform_attn import MSDeformAttn, ms_deform_attn
+from ops.ms_deform_attn import MSDeformAttn, ms_deform_attn, ms_deform_attn_offsets
 from tests.ops.ms_deform_attn.cases import make
 
 
@@ -21,6 +21,11 @@ def test_opcheck(fused: bool) -> None:
     else:
         operator, inputs = torch.ops.contiseg.ms_deform_attn, tuple(case)
     torch.library.opcheck(operator, inputs)
+    backward = torch.ops.contiseg.ms_deform_attn_backward
+    if fused:
+        backward = torch.ops.contiseg.ms_deform_attn_offsets_backward
+    inputs = tuple(t.detach() for t in inputs)
+    torch.library.opcheck(backward, (torch.randn(2, 11, 12), [True, False, True], *inputs))
 
 
 def test_compile_without_graph_breaks() -> None:
@@ -42,6 +47,46 @@ def test_export_keeps_one_node() -> None:
     exported = torch.export.export(module, inputs)
     assert sum("ms_deform_attn" in str(node.target) for node in exported.graph.nodes) == 1
     torch.testing.assert_close(exported.module()(*inputs), module(*inputs))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_vmap_is_more_images(fused: bool) -> None:
+    case = make(channels=4)
+    generator = torch.Generator().manual_seed(3)
+    batch = [t + 0.01 * torch.randn(5, *t.shape, generator=generator) for t in (case.value, case.weights)]
+    reference = torch.rand(2, 11, 3, 2, generator=generator, dtype=torch.float64)
+
+    def run(value: Tensor, weights: Tensor) -> Tensor:
+        if fused:
+            return ms_deform_attn_offsets(value, case.shapes, case.starts, reference, case.locations, weights)
+        return ms_deform_attn(value, case.shapes, case.starts, case.locations, weights)
+
+    leaves = [t.requires_grad_() for t in batch]
+    found = torch.vmap(run, in_dims=(1, 0))(leaves[0].movedim(0, 1), leaves[1])
+    expected = torch.stack([run(*both) for both in zip(*leaves, strict=True)])
+    torch.testing.assert_close(found, expected)
+    of_found = torch.autograd.grad(found.square().sum(), leaves)
+    for a, b in zip(of_found, torch.autograd.grad(expected.square().sum(), leaves), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("needs", [(0, 3, 4), (4,)])
+def test_vmap_of_the_gradient(needs: tuple[int, ...]) -> None:
+    """As rows of a Jacobian are computed: `is_grads_batched`."""
+    case = make(channels=4).leaves()
+    inputs = [case[i] for i in needs]
+    out = ms_deform_attn(*(t if i in needs else t.detach() for i, t in enumerate(case)))
+    grads = torch.randn(3, *out.shape, dtype=out.dtype)
+    batched = torch.autograd.grad(out, inputs, grads, is_grads_batched=True, retain_graph=True)
+    for row, grad in enumerate(grads):
+        for a, b in zip(batched, torch.autograd.grad(out, inputs, grad, retain_graph=True), strict=True):
+            torch.testing.assert_close(a[row], b)
+
+
+def test_vmap_over_levels_is_refused() -> None:
+    case = make()
+    with pytest.raises(ValueError, match="level_start_index cannot be batched"):
+        torch.vmap(lambda starts: ms_deform_attn(*case._replace(starts=starts)))(case.starts.expand(2, -1))
 
 
 def test_flops_are_counted() -> None:
