@@ -58,7 +58,7 @@ Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& star
   p.images = value.size(0), p.pixels = value.size(1), p.heads = value.size(2), p.channels = value.size(3);
   p.queries = raw.size(1), p.levels = raw.size(3), p.points = raw.size(4);
   p.channel_parts = 1;
-  p.pixel_stride = p.heads * p.channels, p.head_stride = p.channels, p.block = 32;
+  p.pixel_stride = p.heads * p.channels, p.head_stride = p.channels;
   const auto accumulated = value.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const int64_t items = p.images * p.queries * p.heads * p.levels * p.points;
   check(value, "value", value.scalar_type(), value.numel());
@@ -81,25 +81,23 @@ Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& star
     check(*reference, "reference", accumulated, p.images * p.queries * p.levels * p.reference_size);
     p.reference = reference->const_data_ptr();
   }
+  const int64_t heads = p.images * p.heads, threads = torch::stable::get_num_threads();
+  const int64_t parts = heads % threads ? (2 * threads + heads - 1) / heads : 1;
+  p.block = std::max<int64_t>(1, (p.queries + parts - 1) / parts);
   return p;
 }
 
-int64_t tasks(const Problem& p) {
-  return p.images * (p.by_head ? p.heads : 1) * ((p.queries + p.block - 1) / p.block);
-}
+int64_t tasks(const Problem& p) { return p.images * p.heads * ((p.queries + p.block - 1) / p.block); }
 
 // Where the caches do not hold value: a copy in which a head's rows lie side by side. In value itself they are
 // heads * channels apart, so that at 8 heads they meet in an eighth of the cache's sets, and nothing is fetched
-// ahead. Then the work goes head by head. Not worth it where few rows are read.
+// ahead. Not worth it where few rows are read.
 std::optional<Tensor> copied_by_head(Problem& p, const Tensor& value) {
   const int64_t bytes = value.numel() * (value.scalar_type() == ScalarType::Double ? 8 : 4);
   if (bytes <= (int64_t(4) << 20) || p.queries * p.levels * p.points < p.pixels) return std::nullopt;
   Tensor copy = torch::stable::contiguous(torch::stable::transpose(value, 1, 2));
   p.value = copy.const_data_ptr();
-  p.pixel_stride = p.channels, p.head_stride = p.pixels * p.channels, p.by_head = true;
-  const int64_t heads = p.images * p.heads, threads = torch::stable::get_num_threads();
-  const int64_t parts = heads % threads ? (2 * threads + heads - 1) / heads : 1;
-  p.block = (p.queries + parts - 1) / parts;
+  p.pixel_stride = p.channels, p.head_stride = p.pixels * p.channels;
   return copy;
 }
 
@@ -150,28 +148,30 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, bool need
     return needed ? torch::stable::empty_like(like) : torch::stable::new_empty(like, {0});
   };
   Tensor grad_raw = made(needs_raw, raw), grad_weights = made(needs_weights, weights);
-  const bool softmax_twice = p.reference && needs_value;
-  Tensor softmax = made(softmax_twice, weights);
   if (needs_raw) p.grad_raw = grad_raw.mutable_data_ptr();
   if (needs_weights) p.grad_weights = grad_weights.mutable_data_ptr();
-  if (softmax_twice) p.softmax = softmax.mutable_data_ptr();
 
   const msda::Kernels kernels = kernels_for(value);
-  if (needs_raw || needs_weights || softmax_twice) {
-    const std::vector<int32_t> order = tiles(p);
-    p.order = order.empty() ? nullptr : order.data();
-    const std::optional<Tensor> copy = copied_by_head(p, value);
+  const std::vector<int32_t> order = tiles(p);
+  p.order = order.empty() ? nullptr : order.data();
+  const std::optional<Tensor> copy = needs_raw || needs_weights ? copied_by_head(p, value) : std::nullopt;
+  // All in one where the heads keep all threads at work.
+  const int64_t heads = p.images * p.heads, threads = torch::stable::get_num_threads();
+  p.by_level = heads % threads && heads < 8 * threads;
+  if ((needs_raw || needs_weights) && (p.by_level || !needs_value)) {
     torch::stable::parallel_for(0, tasks(p), 1,
                                 [&](int64_t begin, int64_t end) { kernels.dots(p, begin, end); });
+    p.grad_raw = p.grad_weights = nullptr;  // made
   }
   Tensor grad_value = made(needs_value, value);
   if (needs_value) {
     p.grad_value = grad_value.mutable_data_ptr();
     int64_t covered = 0;
     for (int64_t l = 0; l < p.levels; ++l) covered += p.shapes[2 * l] * p.shapes[2 * l + 1];
-    if (covered != p.pixels) torch::stable::zero_(grad_value);  // pixels of no level
-    const int64_t tasks = p.images * p.heads * p.levels, threads = torch::stable::get_num_threads();
-    while (tasks * p.channel_parts < 2 * threads && p.channels / p.channel_parts % 32 == 0) p.channel_parts *= 2;
+    if (p.by_level && covered != p.pixels) torch::stable::zero_(grad_value);  // pixels of no level
+    const int64_t tasks = p.by_level ? heads * p.levels : heads;
+    while (p.by_level && tasks * p.channel_parts < 2 * threads && p.channels / p.channel_parts % 32 == 0)
+      p.channel_parts *= 2;
     torch::stable::parallel_for(0, tasks * p.channel_parts, 1,
                                 [&](int64_t begin, int64_t end) { kernels.scatter(p, begin, end); });
   }

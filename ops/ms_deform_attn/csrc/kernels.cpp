@@ -51,37 +51,32 @@ void forward_item(const Problem& p, Bench<A>& bench, int64_t query, int64_t head
   for (; c < p.channels; c += w) add_rows<T, 1>(bench, column + c, stride, out + c, p.channels - c);
 }
 
-// Four dot products a point give the gradients of locations and weights.
+// Four dot products a point give the gradients of locations and weights. A point outside takes part, with rows
+// that it does not use, and nothing comes of it: no branch is dearer.
 template <class T, class A>
-void dots_item(const Problem& p, Bench<A>& bench, int64_t query, int64_t head, const T* column, int64_t stride) {
+MSDA_INLINE void dots_item(const Problem& p, Bench<A>& bench, int64_t query, int64_t head, const T* column, int64_t stride) {
   using F = typename Lanes<A>::F;
   constexpr int w = kWidth<A>, slice = kSlice<A> * w;
   const int64_t item = query * p.heads + head, whole = p.channels / slice * slice;
   bench.place(p, item);
-  if (p.softmax) bench.keep_weights(p, item);
-  if (!p.grad_raw && !p.grad_weights) return;
   const T* grad = static_cast<const T*>(p.grad_output) + item * p.channels;
   for (Block<A>& block : bench.blocks)
-    for (int corner = 0; corner < 4; ++corner) {
-      F products[w] = {};
+    for (int first = 0; first < 4 * block.count; first += w) {  // point by point, and corner by corner
+      F products[w] = {};  // in registers, as long as every loop over them is unrolled
+      const auto row = [&](int i) { return column + int64_t(block.index[(first + i) % 4][(first + i) / 4]) * stride; };
       for (int64_t c = 0; c < whole; c += slice) {
         F g[kSlice<A>];
         for (int v = 0; v < kSlice<A>; ++v) g[v] = widen(grad + c + v * w);
-        for (int j = 0; j < w; ++j) {
-          if (!block.inside[j]) continue;
-          const T* row = column + int64_t(block.index[corner][j]) * stride + c;
-          for (int v = 0; v < kSlice<A>; ++v) products[j] += g[v] * widen(row + v * w);
-        }
+#pragma GCC unroll 16
+        for (int i = 0; i < w; ++i)
+          for (int v = 0; v < kSlice<A>; ++v) products[i] += g[v] * widen(row(i) + c + v * w);
       }
       for (int64_t c = whole; c < p.channels; c += w) {
         const F g = widen_some(grad + c, p.channels - c);
-        for (int j = 0; j < block.count; ++j) {
-          if (!block.inside[j]) continue;
-          const T* row = column + int64_t(block.index[corner][j]) * stride + c;
-          products[j] += g * widen_some(row, p.channels - c);
-        }
+#pragma GCC unroll 16
+        for (int i = 0; i < w; ++i) products[i] += g * widen_some(row(i) + c, p.channels - c);
       }
-      block.dot[corner] = sums<A>(products);
+      block.dot[first / w] = sums<A>(products);
     }
   bench.gradients(p, item);
 }
@@ -97,10 +92,11 @@ MSDA_INLINE void call(const void* array, int64_t item, int64_t size) {
     __builtin_prefetch(reinterpret_cast<const void*>(line), write);
 }
 
-// Asks for what the item will read and write. Items of one head lie apart: the processor does not see them come.
+// Asks for what an item will read and write. Items of one head lie apart: the processor does not see them come.
 template <class T>
-MSDA_INLINE void call_item(const Problem& p, int64_t item, int64_t count) {
+MSDA_INLINE void call_item(const Problem& p, int64_t image, int64_t turn, int64_t head, int64_t count) {
   using A = typename Accumulates<T>::Type;
+  const int64_t item = p.query(image, std::min(turn, p.queries - 1)) * p.heads + head;
   call<false, A>(p.raw, item, 2 * count);
   call<false, A>(p.weights, item, count);
   call<false, T>(p.grad_output, item, p.channels);
@@ -110,23 +106,20 @@ MSDA_INLINE void call_item(const Problem& p, int64_t item, int64_t count) {
 }
 
 // Hands the items of the tasks begin..end to `work(bench, query, head, column, stride)`. A task is
-// Problem::block queries of one image, in the order of their turns, with one head or, unless
-// Problem::by_head, with all.
+// Problem::block queries of one image, in the order of their turns, with one head.
 template <class T, class Work>
 void each_item(const Problem& p, int64_t begin, int64_t end, const Work& work) {
   Bench<typename Accumulates<T>::Type> bench(p);
-  const int64_t blocks = (p.queries + p.block - 1) / p.block, groups = p.by_head ? p.heads : 1;
+  const int64_t blocks = (p.queries + p.block - 1) / p.block;
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t image = task / blocks / groups, group = task / blocks % groups;
+    const int64_t image = task / blocks / p.heads, head = task / blocks % p.heads;
     const int64_t first = task % blocks * p.block, last = std::min(first + p.block, p.queries);
-    const int64_t first_head = p.by_head ? group : 0, last_head = p.by_head ? group + 1 : p.heads;
-    const auto visited = [&](int64_t turn) { return image * p.queries + (p.order ? p.order[turn] : turn); };
     const T* values = static_cast<const T*>(p.value) + image * p.pixels * p.heads * p.channels;
     for (int64_t turn = first; turn < last; ++turn) {
-      if (p.reference) bench.refer(p, visited(turn));
-      if (p.by_head) call_item<T>(p, visited(std::min(turn + 6, last - 1)) * p.heads + group, bench.count);
-      for (int64_t head = first_head; head < last_head; ++head)  // one place, so that `work` is inlined here
-        work(bench, visited(turn), head, values + head * p.head_stride, p.pixel_stride);
+      const int64_t query = p.query(image, turn);
+      call_item<T>(p, image, turn + 6, head, bench.count);
+      if (p.reference) bench.refer(p, query);
+      work(bench, query, head, values + head * p.head_stride, p.pixel_stride);
     }
   }
 }
@@ -141,114 +134,86 @@ void dots(const Problem& p, int64_t begin, int64_t end) {
   each_item<T>(p, begin, end, [&](auto& bench, auto... item) { dots_item<T>(p, bench, item...); });
 }
 
-// One level of the gradient of value, for one head and a part of the channels: where its rows are added up.
-template <class A>
-struct Target {
-  A* rows;
-  int64_t pitch, channels;
-  std::vector<typename Lanes<A>::F> own;  // vectors lie on a cache line's boundary: else a row takes twice the loads
-
-  void clear(int64_t area) {
-    if (!own.empty()) return std::fill(own.begin(), own.end(), typename Lanes<A>::F{});
-    for (int64_t pixel = 0; pixel < area; ++pixel)
-      std::memset(static_cast<void*>(rows + pixel * pitch), 0, channels * sizeof(A));
-  }
-};
-
-// Adds share * gradient to the corners' rows of the first `filled` points.
+// Adds share * gradient to the corners' rows of the points first..last. Row 0 is that of pixel `from`.
 template <class T, class A>
-void add_gradients(const Target<A>& target, const Block<A>& block, const T* const* grads, int filled) {
+MSDA_INLINE void add_gradients(const Bench<A>& bench, int64_t first, int64_t last, const T* grad, int64_t channels,
+                               A* rows, int64_t from, int64_t pitch) {
   using F = typename Lanes<A>::F;
   constexpr int w = kWidth<A>, slice = kSlice<A> * w;
-  for (int j = 0; j < filled; ++j) {
-    if (!block.inside[j]) continue;
-    int64_t c = 0;
-    for (; c + slice <= target.channels; c += slice) {
-      F g[kSlice<A>];
-      for (int v = 0; v < kSlice<A>; ++v) g[v] = widen(grads[j] + c + v * w);
-      for (int corner = 0; corner < 4; ++corner) {
-        if (!block.corner_inside[corner][j]) continue;  // the clamped row belongs to another pixel
-        const A share = block.share[corner][j];
-        A* row = target.rows + int64_t(block.index[corner][j]) * target.pitch + c;
-        for (int v = 0; v < kSlice<A>; ++v) store(row + v * w, load<F>(row + v * w) + share * g[v]);
+  // A corner outside has share 0, and its clamped row is that of a corner inside.
+  const auto each_row = [&](const auto& add) {
+    for (int64_t k = first / w * w; k < last; k += w) {
+      const Block<A>& block = bench.blocks[k / w];
+      const int end = int(std::min<int64_t>(last - k, w));
+      for (int j = int(std::max<int64_t>(first - k, 0)); j < end; ++j) {
+        if (!block.inside[j]) continue;
+        for (int c = 0; c < 4; ++c) add(rows + (block.index[c][j] - from) * pitch, block.share[c][j]);
       }
     }
-    for (; c < target.channels; c += w) {
-      const int64_t some = target.channels - c;
-      const F g = widen_some(grads[j] + c, some);
-      for (int corner = 0; corner < 4; ++corner) {
-        if (!block.corner_inside[corner][j]) continue;
-        A* row = target.rows + int64_t(block.index[corner][j]) * target.pitch + c;
-        store_some(row, load_some(row, some) + block.share[corner][j] * g, some);
-      }
-    }
+  };
+  int64_t c = 0;
+  for (; c + slice <= channels; c += slice) {
+    F g[kSlice<A>];
+    for (int v = 0; v < kSlice<A>; ++v) g[v] = widen(grad + c + v * w);
+    each_row([&](A* row, A share) {
+      for (int v = 0; v < kSlice<A>; ++v)
+        store(row + c + v * w, load<F>(row + c + v * w) + share * g[v]);
+    });
+  }
+  for (; c < channels; c += w) {
+    const int64_t some = channels - c;
+    const F g = widen_some(grad + c, some);
+    each_row([&](A* row, A share) { store_some(row + c, load_some(row + c, some) + share * g, some); });
   }
 }
 
-// The gradient of value, owned: one task is (image, head, level, part of the channels), and no two tasks write
-// to the same place. So the sums are added in the order of the queries, whatever the threads.
+// The gradient of value, owned: one task is (image, head, all levels or one, part of the channels), and no two
+// tasks write to the same place. So the sums are added in the order of the queries, whatever the threads. Where
+// a task has all of an item, the other gradients may be made on the way.
 template <class T>
 void scatter(const Problem& p, int64_t begin, int64_t end) {
   using A = typename Accumulates<T>::Type;
-  using V = Lanes<A>;
+  using F = typename Lanes<A>::F;
   constexpr int w = kWidth<A>;
   const int64_t stride = p.heads * p.channels, channels = p.channels / p.channel_parts;
-  const int64_t count = p.levels * p.points;
-  const A* const weights = static_cast<const A*>(p.reference ? p.softmax : p.weights);
+  const int64_t level_parts = p.by_level ? p.levels : 1;
+  Bench<A> bench(p);
+  std::vector<F> own;  // vectors lie on a cache line's boundary: else a row takes twice the loads
 
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t part = task % p.channel_parts, level = task / p.channel_parts % p.levels;
-    const int64_t head = task / p.channel_parts / p.levels % p.heads;
-    const int64_t image = task / p.channel_parts / p.levels / p.heads;
-    const int64_t rows = p.shapes[2 * level], columns = p.shapes[2 * level + 1], area = rows * columns;
-    const int64_t first = head * p.channels + part * channels;
-    T* gradient = static_cast<T*>(p.grad_value) + (image * p.pixels + p.starts[level]) * stride + first;
+    const int64_t part = task % p.channel_parts, level = task / p.channel_parts % level_parts;
+    const int64_t head = task / p.channel_parts / level_parts % p.heads;
+    const int64_t image = task / p.channel_parts / level_parts / p.heads;
+    const int64_t from = p.by_level ? p.starts[level] : 0;
+    const int64_t area = p.by_level ? p.shapes[2 * level] * p.shapes[2 * level + 1] : p.pixels;
+    const int64_t first = p.by_level ? level * p.points : 0, last = p.by_level ? first + p.points : bench.count;
+    const T* column = static_cast<const T*>(p.value) + image * p.pixels * stride + head * p.head_stride;
+    T* gradient = static_cast<T*>(p.grad_value) + (image * p.pixels + from) * stride + head * p.channels + part * channels;
 
-    // A private copy of the level, unless few points fall into a large one.
-    Target<A> target{reinterpret_cast<A*>(gradient), stride, channels, {}};
-    if (sizeof(A) != sizeof(T) || 4 * p.queries * p.points >= area) {
-      const int64_t vectors = (channels + w - 1) / w;
-      target.own.resize(area * vectors);
-      target.rows = reinterpret_cast<A*>(target.own.data()), target.pitch = vectors * w;
+    // A private copy, unless few points fall into a large area.
+    const bool direct = sizeof(A) == sizeof(T) && 4 * p.queries * (last - first) < area;
+    const int64_t pitch = direct ? stride : (channels + w - 1) / w * w;
+    A* rows = reinterpret_cast<A*>(gradient);
+    if (direct) {
+      for (int64_t pixel = 0; pixel < area; ++pixel)
+        std::memset(static_cast<void*>(rows + pixel * pitch), 0, channels * sizeof(A));
+    } else {
+      own.assign(area * pitch / w, F{});
+      rows = reinterpret_cast<A*>(own.data());
     }
-    target.clear(area);
-
-    Block<A> block;
-    block.columns += typename V::Int(columns + 1), block.rows += typename V::Int(rows + 1);
-    block.width += A(columns), block.height += A(rows);
-    alignas(64) A xs[w] = {}, ys[w] = {}, shares[w] = {};
-    const T* grads[w];
-    const auto flush = [&] {
-      block.weight = load<typename V::F>(shares);
-      block.place(load<typename V::F>(xs), load<typename V::F>(ys));
-      add_gradients(target, block, grads, block.count);
-      block.count = 0;
-    };
-
-    for (int64_t q = 0; q < p.queries; ++q) {
-      const int64_t query = image * p.queries + q, item = query * p.heads + head;
-      const int64_t later = (image * p.queries + std::min(q + 8, p.queries - 1)) * p.heads + head;
-      call<false, A>(p.raw, later * p.levels + level, 2 * p.points);
-      call<false, A>(weights, later * p.levels + level, p.points);
-      call<false, T>(p.grad_output, later * p.channel_parts + part, channels);
-      const A* raw = static_cast<const A*>(p.raw) + 2 * (item * count + level * p.points);
-      const Frame<A> frame(p, query, level);
-      for (int64_t point = 0; point < p.points; ++point) {
-        const int lane = block.count++;
-        xs[lane] = frame.base_x + frame.scale_x * raw[2 * point];
-        ys[lane] = frame.base_y + frame.scale_y * raw[2 * point + 1];
-        shares[lane] = weights[item * count + level * p.points + point];
-        grads[lane] = static_cast<const T*>(p.grad_output) + query * stride + first;
-        if (block.count == w) flush();
-      }
+    for (int64_t turn = 0; turn < p.queries; ++turn) {
+      const int64_t query = p.query(image, turn), item = query * p.heads + head;
+      call_item<T>(p, image, turn + 6, head, bench.count);
+      if (p.reference) bench.refer(p, query);
+      if (p.grad_raw || p.grad_weights) dots_item<T>(p, bench, query, head, column, p.pixel_stride);
+      else bench.place(p, item);
+      const T* grad = static_cast<const T*>(p.grad_output) + item * p.channels + part * channels;
+      add_gradients(bench, first, last, grad, channels, rows, from, pitch);
     }
-    flush();
-
-    if (!target.own.empty())
+    if (!direct)
       for (int64_t pixel = 0; pixel < area; ++pixel)
         for (int64_t c = 0; c < channels; c += w)
-          narrow_some(load<typename V::F>(target.rows + pixel * target.pitch + c), gradient + pixel * stride + c,
-                      channels - c);
+          narrow_some(load<F>(rows + pixel * pitch + c), gradient + pixel * stride + c, channels - c);
   }
 }
 

@@ -24,20 +24,21 @@ struct Problem {
   void* grad_value;       // of value's type
   void* grad_raw;
   void* grad_weights;
-  void* softmax;          // with a reference: weights after the softmax, left by `dots` for `scatter`
 
   const int32_t* order;   // (queries,): in which they are visited, or null
-  bool by_head;           // whether a task of `forward` and `dots` has one head, or all
-  int64_t block;          // how many queries it has
-  int64_t channel_parts;  // `scatter` may cut the channels, so that many threads find work
+  int64_t block;          // how many of them a task of `forward` and `dots` has
+  bool by_level;          // so that many threads find work, `scatter` may do level by level
+  int64_t channel_parts;  // and cut the channels
+
+  int64_t query(int64_t image, int64_t turn) const { return image * queries + (order ? order[turn] : turn); }
 };
 
 // All arrays but `value`, `output`, `grad_output` and `grad_value` are of the accumulation type: float, or
 // double with double values. Ranges are halves [begin, end) of what `parallel_for` hands out.
 struct Kernels {
-  void (*forward)(const Problem&, int64_t begin, int64_t end);  // over images * (heads if by_head) * blocks
+  void (*forward)(const Problem&, int64_t begin, int64_t end);  // over images * heads * ceil(queries / block)
   void (*dots)(const Problem&, int64_t begin, int64_t end);     // the same
-  void (*scatter)(const Problem&, int64_t begin, int64_t end);  // over images * heads * levels * parts
+  void (*scatter)(const Problem&, int64_t begin, int64_t end);  // over images * heads * (levels) * parts
 };
 
 enum class Type { kFloat, kDouble, kHalf, kBFloat16 };

@@ -38,14 +38,14 @@ template <class A>
 struct Block {
   using F = typename Lanes<A>::F;
   using I = typename Lanes<A>::I;
-  int count = 0;  // of the lanes that hold a point; the others are never inside
-  I columns = I{} - 1, rows = I{} - 1, start = {}, level = I{} - 1;
+  int count = 0;  // of the lanes that hold a point; the others are never inside, and their pixels are the first
+  I columns = I{} + 1, rows = I{} + 1, start = {}, level = I{} - 1;
   F width = {}, height = {}, base_x = {}, base_y = {}, scale_x = {}, scale_y = {};
   F weight = {}, along = {}, down = {};  // a, lambda, mu
   I inside = {}, corner_inside[4] = {};  // corners: top left, top right, bottom left, bottom right
   I index[4] = {};                       // of the corner's pixel in its image, clamped into the level
   F share[4] = {};                       // what the corner's row is multiplied with; 0 outside
-  F dot[4] = {};                         // of the corner's row and the gradient of the output
+  F dot[4] = {};                         // of the corners' rows and the gradient of the output, point by point
 
   // A point at or beyond distance 1 from its level, or not finite, is not inside, and has no corner inside.
   void place(F x, F y) {
@@ -82,10 +82,10 @@ struct Bench {
       const int64_t level = k / p.points;
       const int lane = block.count++;
       block.rows[lane] = p.shapes[2 * level], block.columns[lane] = p.shapes[2 * level + 1];
+      block.height[lane] = A(block.rows[lane]), block.width[lane] = A(block.columns[lane]);
       block.start[lane] = p.starts[level], block.level[lane] = level;
     }
     for (Block<A>& block : blocks) {
-      block.height = __builtin_convertvector(block.rows, F), block.width = __builtin_convertvector(block.columns, F);
       block.base_x = block.base_y = splat(A(-0.5)), block.scale_x = block.width, block.scale_y = block.height;
     }
   }
@@ -137,10 +137,16 @@ struct Bench {
     }
   }
 
-  // The weights after the softmax, for `scatter`.
-  void keep_weights(const Problem& p, int64_t item) const {
-    A* to = static_cast<A*>(p.softmax) + item * count;
-    for (const Block<A>& block : blocks) store_some(to, block.weight, block.count), to += kWidth<A>;
+  // Four numbers a point, one point after the other -> vectors of the first, second, third and fourth.
+  static void separate(F* s) {
+    constexpr int w = kWidth<A>;
+    F even[2], odd[2];
+    for (int i = 0; i < 2; ++i) {
+      even[i] = pick<Unzip<w, 0>, A>(s[2 * i], s[2 * i + 1]);
+      odd[i] = pick<Unzip<w, 1>, A>(s[2 * i], s[2 * i + 1]);
+    }
+    s[0] = pick<Unzip<w, 0>, A>(even[0], even[1]), s[1] = pick<Unzip<w, 0>, A>(odd[0], odd[1]);
+    s[2] = pick<Unzip<w, 1>, A>(even[0], even[1]), s[3] = pick<Unzip<w, 1>, A>(odd[0], odd[1]);
   }
 
   // The item's gradients of locations (or offsets) and weights (or logits), from the dot products.
@@ -149,6 +155,7 @@ struct Bench {
     F mean = {};  // of the softmax: d logit = a (d a - sum of a d a)
     for (Block<A>& block : blocks) {
       F* const s = block.dot;
+      separate(s);
       for (int c = 0; c < 4; ++c) s[c] = block.corner_inside[c] ? s[c] : F{};
       const F up = s[0] + block.along * (s[1] - s[0]), low = s[2] + block.along * (s[3] - s[2]);
       if (p.grad_raw) {

@@ -127,12 +127,12 @@ inline typename Lanes<A>::F pick(typename Lanes<A>::F a, typename Lanes<A>::F b)
   return shuffle_sequence<Pick, A>(a, b, std::make_integer_sequence<int, kWidth<A>>{});
 }
 
-// The first (or second) half of every block of `block` lanes, of a and of b, block by block in turn.
-template <int width, int block, int second>
+// Of every block of `block` lanes a's first half and b's second; or a's second half, then b's first.
+template <int width, int block, bool crosswise>
 struct Halves {
   static constexpr int at(int lane) {
-    const int half = block / 2, pair = lane / block, within = lane % block;
-    return (within / half) * width + pair * block + second * half + within % half;
+    const int half = crosswise ? block / 2 : 0;
+    return lane % block < block / 2 ? lane + half : width + lane - half;
   }
 };
 
@@ -154,7 +154,7 @@ inline typename Lanes<A>::F sums(typename Lanes<A>::F* v) {
   } else {
     constexpr int w = kWidth<A>;
     for (int i = 0; i < n / 2; ++i)
-      v[i] = pick<Halves<w, n, 0>, A>(v[i], v[i + n / 2]) + pick<Halves<w, n, 1>, A>(v[i], v[i + n / 2]);
+      v[i] = pick<Halves<w, n, false>, A>(v[i], v[i + n / 2]) + pick<Halves<w, n, true>, A>(v[i], v[i + n / 2]);
     return sums<A, n / 2>(v);
   }
 }
@@ -273,9 +273,10 @@ inline auto widen_some(const T* from, int64_t count) {
 template <class T, class F>
 inline void narrow_some(F from, T* to, int64_t count) {
   constexpr int w = MSDA_BYTES / int(sizeof(from[0]));
+  if (count >= w) return narrow(from, to);
   T lanes[w];
   narrow(from, lanes);
-  std::memcpy(to, lanes, std::min<int64_t>(count, w) * sizeof(T));
+  std::memcpy(to, lanes, count * sizeof(T));
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ struct Buffer {
 };
 
 void run(msda::Type type, std::vector<int64_t> shapes, int64_t heads, int64_t channels, int64_t queries, int64_t points,
-         int64_t reference_size, bool by_head, int64_t parts) {
+         int64_t reference_size, bool copied, bool by_level) {
   const int64_t width = type == msda::Type::kDouble ? 8 : type == msda::Type::kFloat ? 4 : 2, wide = width < 4 ? 4 : width;
   const msda::Type accumulated = width == 8 ? msda::Type::kDouble : msda::Type::kFloat;
   const int64_t images = 2, levels = int64_t(shapes.size()) / 2;
@@ -51,7 +51,7 @@ void run(msda::Type type, std::vector<int64_t> shapes, int64_t heads, int64_t ch
   Buffer value(images * pixels * heads * channels, width), raw(items * count * 2, wide), weights(items * count, wide);
   Buffer reference(images * queries * levels * reference_size, wide), grad_output(items * channels, width);
   Buffer output(items * channels, width), grad_value(images * pixels * heads * channels, width);
-  Buffer grad_raw(items * count * 2, wide), grad_weights(items * count, wide), softmax(items * count, wide);
+  Buffer grad_raw(items * count * 2, wide), grad_weights(items * count, wide);
   value.fill(type, -1, 1), grad_output.fill(type, -1, 1);
   raw.fill(accumulated, reference_size ? -3 : -0.3, reference_size ? 3 : 1.3);
   weights.fill(accumulated, -1, 1), reference.fill(accumulated, 0, 1);
@@ -63,9 +63,10 @@ void run(msda::Type type, std::vector<int64_t> shapes, int64_t heads, int64_t ch
   p.levels = levels, p.points = points, p.shapes = shapes.data(), p.starts = starts.data();
   p.value = value.bytes.data(), p.raw = raw.bytes.data(), p.weights = weights.bytes.data();
   p.reference = reference_size ? reference.bytes.data() : nullptr, p.reference_size = reference_size;
-  p.pixel_stride = by_head ? channels : heads * channels, p.head_stride = by_head ? pixels * channels : channels;
-  p.order = by_head ? order.data() : nullptr, p.by_head = by_head, p.block = 5, p.channel_parts = parts;
-  const int64_t tasks = images * (by_head ? heads : 1) * ((queries + p.block - 1) / p.block);
+  p.pixel_stride = copied ? channels : heads * channels, p.head_stride = copied ? pixels * channels : channels;
+  p.order = copied ? order.data() : nullptr, p.block = 5;
+  p.by_level = by_level, p.channel_parts = by_level && channels == 64 ? 2 : 1;
+  const int64_t tasks = images * heads * ((queries + p.block - 1) / p.block);
   const msda::Kernels kernels = msda::MSDA_KERNELS(type);
 
   p.output = output.bytes.data();
@@ -73,12 +74,10 @@ void run(msda::Type type, std::vector<int64_t> shapes, int64_t heads, int64_t ch
   output.expect_written("output");
   p.output = nullptr, p.grad_output = grad_output.bytes.data();
   p.grad_raw = grad_raw.bytes.data(), p.grad_weights = grad_weights.bytes.data();
-  p.softmax = reference_size ? softmax.bytes.data() : nullptr;
-  kernels.dots(p, 0, tasks);
-  grad_raw.expect_written("grad_raw"), grad_weights.expect_written("grad_weights");
-  if (reference_size) softmax.expect_written("softmax");
+  if (by_level) kernels.dots(p, 0, tasks), p.grad_raw = p.grad_weights = nullptr;
   p.grad_value = grad_value.bytes.data();
-  kernels.scatter(p, 0, images * heads * levels * parts);
+  kernels.scatter(p, 0, images * heads * (by_level ? levels : 1) * p.channel_parts);
+  grad_raw.expect_written("grad_raw"), grad_weights.expect_written("grad_weights");
   grad_value.expect_written("grad_value");
 }
 
@@ -91,7 +90,8 @@ int main() {
       for (const int64_t channels : {1, 5, 16, 32, 33, 64, 71})
         for (const int64_t points : {1, 4, 11})
           for (const int64_t reference_size : {0, 2, 4})
-            for (const bool by_head : {false, true})
-              run(type, shapes, 3, channels, 7, points, reference_size, by_head, channels == 64 ? 2 : 1);
+            for (const bool copied : {false, true})
+              for (const bool by_level : {false, true})
+                run(type, shapes, 3, channels, 7, points, reference_size, copied, by_level);
   std::puts("ok");
 }
