@@ -51,6 +51,8 @@ void check(const Tensor& t, const char* name, ScalarType type, int64_t numel) {
                   name, ": not a contiguous CPU tensor of the expected type and size");
 }
 
+constexpr int64_t kUncopied = int64_t(1) << 20;  // numbers of value that the caches hold anyway
+
 Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& starts, const Tensor& raw,
                    const Tensor& weights, const std::optional<Tensor>& reference) {
   STD_TORCH_CHECK(value.dim() == 4 && raw.dim() == 6 && shapes.dim() == 2, "unexpected number of dimensions");
@@ -58,7 +60,6 @@ Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& star
   p.images = value.size(0), p.pixels = value.size(1), p.heads = value.size(2), p.channels = value.size(3);
   p.queries = raw.size(1), p.levels = raw.size(3), p.points = raw.size(4);
   p.channel_parts = 1;
-  p.pixel_stride = p.heads * p.channels, p.head_stride = p.channels;
   const auto accumulated = value.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const int64_t items = p.images * p.queries * p.heads * p.levels * p.points;
   check(value, "value", value.scalar_type(), value.numel());
@@ -84,22 +85,13 @@ Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& star
   const int64_t heads = p.images * p.heads, threads = torch::stable::get_num_threads();
   const int64_t parts = heads % threads ? (2 * threads + heads - 1) / heads : 1;
   p.block = std::max<int64_t>(1, (p.queries + parts - 1) / parts);
+  // In value the rows of a head are heads * channels apart, so that at 8 heads they meet in an eighth of the
+  // cache's sets, and nothing is fetched ahead. A copy is not worth it where few rows are read.
+  p.copy_heads = value.numel() > kUncopied && p.queries * p.levels * p.points >= p.pixels;
   return p;
 }
 
 int64_t tasks(const Problem& p) { return p.images * p.heads * ((p.queries + p.block - 1) / p.block); }
-
-// Where the caches do not hold value: a copy in which a head's rows lie side by side. In value itself they are
-// heads * channels apart, so that at 8 heads they meet in an eighth of the cache's sets, and nothing is fetched
-// ahead. Not worth it where few rows are read.
-std::optional<Tensor> copied_by_head(Problem& p, const Tensor& value) {
-  const int64_t bytes = value.numel() * (value.scalar_type() == ScalarType::Double ? 8 : 4);
-  if (bytes <= (int64_t(4) << 20) || p.queries * p.levels * p.points < p.pixels) return std::nullopt;
-  Tensor copy = torch::stable::contiguous(torch::stable::transpose(value, 1, 2));
-  p.value = copy.const_data_ptr();
-  p.pixel_stride = p.channels, p.head_stride = p.pixels * p.channels;
-  return copy;
-}
 
 // Where every pixel is a query: tile after tile of 8 x 8, so that neighbours find each other's rows in the
 // cache. Empty where the queries are no such grid.
@@ -131,7 +123,6 @@ Tensor forward(const Tensor& value, const Tensor& shapes, const Tensor& starts, 
   const std::vector<int32_t> order = tiles(p);
   p.order = order.empty() ? nullptr : order.data();
   const auto kernel = kernels_for(value).forward;
-  const std::optional<Tensor> copy = copied_by_head(p, value);
   torch::stable::parallel_for(0, tasks(p), 1,
                               [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
   return output;
@@ -154,7 +145,6 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, bool need
   const msda::Kernels kernels = kernels_for(value);
   const std::vector<int32_t> order = tiles(p);
   p.order = order.empty() ? nullptr : order.data();
-  const std::optional<Tensor> copy = needs_raw || needs_weights ? copied_by_head(p, value) : std::nullopt;
   // All in one where the heads keep all threads at work.
   const int64_t heads = p.images * p.heads, threads = torch::stable::get_num_threads();
   p.by_level = heads % threads && heads < 8 * threads;

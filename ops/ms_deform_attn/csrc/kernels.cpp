@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "points.h"
@@ -105,21 +106,42 @@ MSDA_INLINE void call_item(const Problem& p, int64_t image, int64_t turn, int64_
   call<true, A>(p.grad_weights, item, count);
 }
 
+// The rows of one head, in value itself or in the thread's own copy, where they lie side by side.
+template <class T>
+struct Column {
+  const T *source = nullptr, *rows = nullptr;
+  int64_t stride = 0;
+  std::vector<typename Lanes<typename Accumulates<T>::Type>::F> own;  // vectors lie on a cache line's boundary
+
+  void take(const Problem& p, int64_t image, int64_t head) {
+    const T* const from = static_cast<const T*>(p.value) + (image * p.pixels * p.heads + head) * p.channels;
+    const T* const before = std::exchange(source, from);
+    rows = from, stride = p.heads * p.channels;
+    if (!p.copy_heads) return;
+    own.resize((p.pixels * p.channels * sizeof(T) + MSDA_BYTES - 1) / MSDA_BYTES);
+    T* const to = reinterpret_cast<T*>(own.data());
+    for (int64_t pixel = 0; from != before && pixel < p.pixels; ++pixel)
+      std::memcpy(to + pixel * p.channels, from + pixel * stride, p.channels * sizeof(T));
+    rows = to, stride = p.channels;
+  }
+};
+
 // Hands the items of the tasks begin..end to `work(bench, query, head, column, stride)`. A task is
 // Problem::block queries of one image, in the order of their turns, with one head.
 template <class T, class Work>
 void each_item(const Problem& p, int64_t begin, int64_t end, const Work& work) {
   Bench<typename Accumulates<T>::Type> bench(p);
+  Column<T> column;
   const int64_t blocks = (p.queries + p.block - 1) / p.block;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t image = task / blocks / p.heads, head = task / blocks % p.heads;
     const int64_t first = task % blocks * p.block, last = std::min(first + p.block, p.queries);
-    const T* values = static_cast<const T*>(p.value) + image * p.pixels * p.heads * p.channels;
+    column.take(p, image, head);
     for (int64_t turn = first; turn < last; ++turn) {
       const int64_t query = p.query(image, turn);
       call_item<T>(p, image, turn + 6, head, bench.count);
       if (p.reference) bench.refer(p, query);
-      work(bench, query, head, values + head * p.head_stride, p.pixel_stride);
+      work(bench, query, head, column.rows, column.stride);
     }
   }
 }
@@ -177,7 +199,9 @@ void scatter(const Problem& p, int64_t begin, int64_t end) {
   constexpr int w = kWidth<A>;
   const int64_t stride = p.heads * p.channels, channels = p.channels / p.channel_parts;
   const int64_t level_parts = p.by_level ? p.levels : 1;
+  const bool dots = p.grad_raw || p.grad_weights;
   Bench<A> bench(p);
+  Column<T> column;
   std::vector<F> own;  // vectors lie on a cache line's boundary: else a row takes twice the loads
 
   for (int64_t task = begin; task < end; ++task) {
@@ -187,7 +211,7 @@ void scatter(const Problem& p, int64_t begin, int64_t end) {
     const int64_t from = p.by_level ? p.starts[level] : 0;
     const int64_t area = p.by_level ? p.shapes[2 * level] * p.shapes[2 * level + 1] : p.pixels;
     const int64_t first = p.by_level ? level * p.points : 0, last = p.by_level ? first + p.points : bench.count;
-    const T* column = static_cast<const T*>(p.value) + image * p.pixels * stride + head * p.head_stride;
+    if (dots) column.take(p, image, head);
     T* gradient = static_cast<T*>(p.grad_value) + (image * p.pixels + from) * stride + head * p.channels + part * channels;
 
     // A private copy, unless few points fall into a large area.
@@ -205,7 +229,7 @@ void scatter(const Problem& p, int64_t begin, int64_t end) {
       const int64_t query = p.query(image, turn), item = query * p.heads + head;
       call_item<T>(p, image, turn + 6, head, bench.count);
       if (p.reference) bench.refer(p, query);
-      if (p.grad_raw || p.grad_weights) dots_item<T>(p, bench, query, head, column, p.pixel_stride);
+      if (dots) dots_item<T>(p, bench, query, head, column.rows, column.stride);
       else bench.place(p, item);
       const T* grad = static_cast<const T*>(p.grad_output) + item * p.channels + part * channels;
       add_gradients(bench, first, last, grad, channels, rows, from, pitch);

@@ -11,8 +11,8 @@ struct Problem {
   const int64_t* shapes;  // (levels, 2): height, width
   const int64_t* starts;  // (levels,): first pixel of each level
 
-  const void* value;      // per image (pixels, heads, channels), or (heads, pixels, channels): by the strides
-  int64_t pixel_stride, head_stride;
+  const void* value;      // (images, pixels, heads, channels)
+  bool copy_heads;        // whether a thread copies a head's rows side by side before it works on the head
   const void* reference;  // (images, queries, levels, reference_size), or null: then `raw` are locations
   int64_t reference_size; // 2: x, y; 4: x, y, width, height
   const void* raw;        // (images, queries, heads, levels, points, 2): locations, or offsets

@@ -63,8 +63,7 @@ void run(msda::Type type, std::vector<int64_t> shapes, int64_t heads, int64_t ch
   p.levels = levels, p.points = points, p.shapes = shapes.data(), p.starts = starts.data();
   p.value = value.bytes.data(), p.raw = raw.bytes.data(), p.weights = weights.bytes.data();
   p.reference = reference_size ? reference.bytes.data() : nullptr, p.reference_size = reference_size;
-  p.pixel_stride = copied ? channels : heads * channels, p.head_stride = copied ? pixels * channels : channels;
-  p.order = copied ? order.data() : nullptr, p.block = 5;
+  p.copy_heads = copied, p.order = copied ? order.data() : nullptr, p.block = 5;
   p.by_level = by_level, p.channel_parts = by_level && channels == 64 ? 2 : 1;
   const int64_t tasks = images * heads * ((queries + p.block - 1) / p.block);
   const msda::Kernels kernels = msda::MSDA_KERNELS(type);

@@ -325,7 +325,7 @@ def test_bits_of_the_fused_operator_do_not_depend_on_threads() -> None:
     reference = torch.rand(1, 64 * 64 + 80 * 80, 2, 2)
     before, results = torch.get_num_threads(), []
     try:
-        for threads in (1, 2, 4):
+        for threads in (1, 3, 4):  # three do not divide the heads: the work is cut differently
             torch.set_num_threads(threads)
             out = ms_deform_attn_offsets(*case[:3], reference, *case[3:])
             results.append((out, *torch.autograd.grad(out.square().sum(), (case.value, *case[3:]))))
