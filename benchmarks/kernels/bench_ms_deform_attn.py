@@ -29,13 +29,15 @@ from torch import Tensor
 
 from ops.ms_deform_attn import MSDeformAttn, backend_info, ms_deform_attn, ms_deform_attn_offsets, naive
 
-LAYOUTS: dict[str, tuple[int, list[tuple[int, int]]]] = {
-    "m2f-512": (1, [(16, 16), (32, 32), (64, 64)]),
-    "m2f-512-n2": (2, [(16, 16), (32, 32), (64, 64)]),
-    "m2f-1024": (1, [(32, 32), (64, 64), (128, 128)]),
-    "m2f-mini": (2, [(4, 4), (8, 8), (16, 16)]),
+LAYOUTS: dict[str, tuple[int, list[tuple[int, int]], int]] = {
+    "m2f-512": (1, [(16, 16), (32, 32), (64, 64)], 0),
+    "m2f-512-n2": (2, [(16, 16), (32, 32), (64, 64)], 0),
+    "m2f-1024": (1, [(32, 32), (64, 64), (128, 128)], 0),
+    "m2f-mini": (2, [(4, 4), (8, 8), (16, 16)], 0),
+    "detr-enc": (1, [(100, 134), (50, 67), (25, 34), (13, 17)], 0),
+    "detr-dec": (1, [(100, 134), (50, 67), (25, 34), (13, 17)], 300),
 }
-"""Images and levels; every pixel is a query, 8 heads of 32 channels, 4 points a level."""
+"""Images, levels and queries, 0 for every pixel; 8 heads of 32 channels, 4 points a level."""
 HEADS, CHANNELS, POINTS = 8, 32, 4
 RETAINED = {
     "MALLOC_MMAP_THRESHOLD_": "4294967295",
@@ -55,8 +57,9 @@ class Inputs:
     grad: Tensor
 
     @staticmethod
-    def of(layout: str) -> Inputs:
-        images, sizes = LAYOUTS[layout]
+    def of(layout: str, spread: float = 1.0) -> Inputs:
+        """Points `spread` pixels around the official ring; infinite: anywhere in -0.05..1.05."""
+        images, sizes, queries = LAYOUTS[layout]
         torch.manual_seed(0)
         areas = torch.tensor([h * w for h, w in sizes])
         pixels, levels = int(areas.sum()), len(sizes)
@@ -67,16 +70,22 @@ class Inputs:
             for h, w in sizes
         ]
         reference = torch.cat([c.flip(-1).flatten(0, 1) for c in centres])
+        if queries:
+            reference = torch.rand(queries, 2)
         ring = MSDeformAttn(HEADS * CHANNELS, levels, HEADS, POINTS).sampling_offsets.bias.detach()
-        points = (images, pixels, HEADS, levels, POINTS)
+        points = (images, len(reference), HEADS, levels, POINTS)
+        offsets = ring.view(1, 1, *points[2:], 2) + spread * torch.randn(*points, 2)
+        if spread == float("inf"):
+            size = torch.tensor(sizes).flip(-1)[:, None]
+            offsets = (1.1 * torch.rand(*points, 2) - 0.05 - reference[:, None, None, None]) * size
         return Inputs(
             torch.randn(images, pixels, HEADS, CHANNELS),
             torch.tensor(sizes),
             areas.cumsum(0) - areas,
             reference[None, :, None].expand(images, -1, levels, -1).contiguous(),
-            ring.view(1, 1, *points[2:], 2) + torch.randn(*points, 2),
+            offsets,
             torch.randn(points),
-            torch.randn(images, pixels, HEADS * CHANNELS),
+            torch.randn(images, len(reference), HEADS * CHANNELS),
         )
 
     def calls(self) -> dict[str, Callable[[], Any]]:
@@ -89,7 +98,7 @@ class Inputs:
         sizes = self.shapes.tolist()
         module = MSDeformAttn(HEADS * CHANNELS, len(sizes), HEADS, POINTS)
         torch.nn.init.normal_(module.sampling_offsets.weight, std=0.02)
-        query = self.value.flatten(2)
+        flat, query = self.value.flatten(2), self.grad  # any numbers do for the queries
 
         def composed(value: Tensor, where: Tensor, share: Tensor) -> Tensor:
             return official_composition(value, sizes, where, share)
@@ -106,7 +115,7 @@ class Inputs:
 
         def through(fuse: bool) -> Tensor:
             module.fused = fuse
-            return module(query, self.reference, query, self.shapes, self.starts)
+            return module(query, self.reference, flat, self.shapes, self.starts)
 
         torch.testing.assert_close(plain(*leaves), composed(*leaves), atol=1e-4, rtol=0)
         torch.testing.assert_close(fused(*raw), composed(*leaves), atol=1e-4, rtol=0)
@@ -122,7 +131,7 @@ class Inputs:
             made[f"{name}-forward-backward"] = _with_gradient(function, inputs, self.grad)
         made["projections-forward"] = torch.no_grad()(
             lambda: (
-                module.value_proj(query),
+                module.value_proj(flat),
                 module.sampling_offsets(query),
                 module.attention_weights(query),
                 module.output_proj(query),
@@ -219,7 +228,11 @@ def main() -> None:
     )
     parser.add_argument("--heap", choices=("default", "retained", "mapped"), default="default",
                         help="mapped: peak memory instead of times")  # fmt: skip
-    parser.add_argument("--layouts", default=",".join(LAYOUTS))
+    parser.add_argument("--layouts", default="m2f-512,m2f-512-n2,m2f-1024,m2f-mini",
+                        help=f"of {', '.join(LAYOUTS)}")  # fmt: skip
+    parser.add_argument("--spread", type=float, default=1.0,
+                        help="of the points around the ring, in pixels; inf: uniform")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     wanted = {"retained": RETAINED, "mapped": {"MALLOC_MMAP_THRESHOLD_": "65536"}}.get(options.heap, {})
@@ -228,13 +241,13 @@ def main() -> None:
         os.execve(
             sys.executable, arguments, os.environ | wanted
         )  # the settings are read when a process starts
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     info = backend_info()
     print(f"{options.heap} heap, {info['backend']} {info.get('isa', '')}, torch {info['torch']}, "
-          f"2 threads, load {os.getloadavg()[0]:.1f}")  # fmt: skip
+          f"{options.threads} threads, spread {options.spread:g}, load {os.getloadavg()[0]:.1f}")  # fmt: skip
     kernel = {"cpp": "cpu"}.get(info["backend"], info["backend"])
     for layout in options.layouts.split(","):
-        calls = Inputs.of(layout).calls()
+        calls = Inputs.of(layout, options.spread).calls()
         if options.heap == "mapped":
             for name in ("naive", kernel, "fused"):
                 call = calls[f"{name}-forward-backward"]

@@ -51,8 +51,6 @@ void check(const Tensor& t, const char* name, ScalarType type, int64_t numel) {
                   name, ": not a contiguous CPU tensor of the expected type and size");
 }
 
-constexpr int64_t kUncopied = int64_t(1) << 20;  // numbers of value that the caches hold anyway
-
 Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& starts, const Tensor& raw,
                    const Tensor& weights, const std::optional<Tensor>& reference) {
   STD_TORCH_CHECK(value.dim() == 4 && raw.dim() == 6 && shapes.dim() == 2, "unexpected number of dimensions");
@@ -87,7 +85,7 @@ Problem problem_of(const Tensor& value, const Tensor& shapes, const Tensor& star
   p.block = std::max<int64_t>(1, (p.queries + parts - 1) / parts);
   // In value the rows of a head are heads * channels apart, so that at 8 heads they meet in an eighth of the
   // cache's sets, and nothing is fetched ahead. A copy is not worth it where few rows are read.
-  p.copy_heads = value.numel() > kUncopied && p.queries * p.levels * p.points >= p.pixels;
+  p.copy_heads = p.queries * p.levels * p.points >= p.pixels;
   return p;
 }
 
