@@ -15,24 +15,6 @@ namespace {
 
 using msda::Problem;
 
-// A raw number in pixels: x = base_x + scale_x * raw_x. Locations, or offsets from a reference point or box:
-// W r_x - 1/2 + o_x, and W r_x - 1/2 + (W r_w / 2P) o_x.
-template <class A>
-struct Frame {
-  A base_x, base_y, scale_x, scale_y;
-
-  Frame(const Problem& p, int64_t query, int64_t level) {
-    const A height = A(p.shapes[2 * level]), width = A(p.shapes[2 * level + 1]);
-    base_x = base_y = A(-0.5), scale_x = width, scale_y = height;
-    if (!p.reference) return;
-    const A* r = static_cast<const A*>(p.reference) + (query * p.levels + level) * p.reference_size;
-    const bool box = p.reference_size == 4;
-    base_x += width * r[0], base_y += height * r[1];
-    scale_x = box ? width * r[2] / A(2 * p.points) : A(1);
-    scale_y = box ? height * r[3] / A(2 * p.points) : A(1);
-  }
-};
-
 // A vector of points, with all that their rows need.
 template <class A>
 struct Block {
@@ -40,7 +22,8 @@ struct Block {
   using I = typename Lanes<A>::I;
   int count = 0;  // of the lanes that hold a point; the others are never inside, and their pixels are the first
   I columns = I{} + 1, rows = I{} + 1, start = {}, level = I{} - 1;
-  F width = {}, height = {}, base_x = {}, base_y = {}, scale_x = {}, scale_y = {};
+  F width = {}, height = {};
+  F base_x = {}, base_y = {}, scale_x = {}, scale_y = {};  // a raw number in pixels: x = base_x + scale_x * raw_x
   F weight = {}, along = {}, down = {};  // a, lambda, mu
   I inside = {}, corner_inside[4] = {};  // corners: top left, top right, bottom left, bottom right
   I index[4] = {};                       // of the corner's pixel in its image, clamped into the level
@@ -85,22 +68,29 @@ struct Bench {
       block.height[lane] = A(block.rows[lane]), block.width[lane] = A(block.columns[lane]);
       block.start[lane] = p.starts[level], block.level[lane] = level;
     }
+    const bool pixels = p.reference && p.reference_size == 2;
     for (Block<A>& block : blocks) {
-      block.base_x = block.base_y = splat(A(-0.5)), block.scale_x = block.width, block.scale_y = block.height;
+      block.base_x = block.base_y = splat(A(-0.5));
+      block.scale_x = pixels ? splat(A(1)) : block.width, block.scale_y = pixels ? splat(A(1)) : block.height;
     }
   }
 
-  // The frames of a query's points.
+  // Offsets from a query's reference points or boxes: W r_x - 1/2 + o_x, and W r_x - 1/2 + (W r_w / 2P) o_x.
   MSDA_SHARED void refer(const Problem& p, int64_t query) {
-    for (Block<A>& block : blocks)
+    const int64_t size = p.reference_size;
+    const A* const references = static_cast<const A*>(p.reference) + query * p.levels * size;
+    for (Block<A>& block : blocks) {
+      F x = {}, y = {}, width = {}, height = {};
       for (auto level = block.level[0]; level <= block.level[block.count - 1]; ++level) {
-        const Frame<A> frame(p, query, level);
+        const A* const r = references + level * size;
         const I here = block.level == level;
-        block.base_x = here ? splat(frame.base_x) : block.base_x;
-        block.base_y = here ? splat(frame.base_y) : block.base_y;
-        block.scale_x = here ? splat(frame.scale_x) : block.scale_x;
-        block.scale_y = here ? splat(frame.scale_y) : block.scale_y;
+        x = here ? splat(r[0]) : x, y = here ? splat(r[1]) : y;
+        if (size == 4) width = here ? splat(r[2]) : width, height = here ? splat(r[3]) : height;
       }
+      block.base_x = block.width * x - A(0.5), block.base_y = block.height * y - A(0.5);
+      if (size < 4) continue;
+      block.scale_x = block.width * width / A(2 * p.points), block.scale_y = block.height * height / A(2 * p.points);
+    }
   }
 
   // The item's weights, from logits.
