@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from methods.deeplab import DeepLabMethod
 from methods.mask2former import Mask2FormerMethod
 from methods.method import Info
-from protocols.protocol import TASKS
+from methods.segvit import SegViTMethod
+from methods.segvit_recipe import SegViTRecipe
+from protocols.protocol import TASKS, Protocol
 
 
 class Joint(DeepLabMethod):
@@ -18,3 +22,16 @@ class JointMask2Former(Mask2FormerMethod):
     key = "joint@mask2former"
     info = Info("Joint training", tasks=TASKS)
     trains_jointly = True
+
+
+class JointSegViT(SegViTMethod):
+    """Trained for longer than a first step: as long as SegViT at paper scale, by our choice at mini scale."""
+
+    key = "joint@segvit"
+    info = Info("Joint training")
+    trains_jointly = True
+
+    @classmethod
+    def default_recipe(cls, protocol: Protocol, scale: str) -> SegViTRecipe:
+        iterations = {"paper": 160_000, "mini": 1300}[scale]
+        return replace(super().default_recipe(protocol, scale), iterations=iterations)

@@ -25,6 +25,8 @@ SHARED_BY_METHODS = {
     "methods.mask2former",
     "methods.mask2former_recipe",
     "methods.replay",
+    "methods.segvit",
+    "methods.segvit_recipe",
     "methods.virtual_queries",
 }
 

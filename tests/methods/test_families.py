@@ -13,10 +13,11 @@ from benchmarks import fingerprint
 from benchmarks.plan import make_run, open_benchmark
 from benchmarks.settings import Setting
 from benchmarks.training import poly_lr, step_lr
-from methods.finetune import FineTune, FineTuneMask2Former
+from methods.finetune import FineTune, FineTuneMask2Former, FineTuneSegViT
 from methods.mask2former_recipe import Mask2FormerRecipe, mini, paper
 from methods.networks.mask2former.backbone import build_backbone
 from methods.registry import find_methods
+from methods.segvit_recipe import SegViTRecipe
 from protocols.names import parse
 from tests.benchmarks.tiny import write_tiny_protocol
 
@@ -27,6 +28,7 @@ from tests.benchmarks.tiny import write_tiny_protocol
         ("finetune", "semantic", FineTune),
         ("finetune@deeplabv3", "semantic", FineTune),
         ("finetune@mask2former", "semantic", FineTuneMask2Former),
+        ("finetune@segvit", "semantic", FineTuneSegViT),
         ("finetune", "panoptic", FineTuneMask2Former),
         ("finetune", "instance", FineTuneMask2Former),
         ("finetune@mask2former", "panoptic", FineTuneMask2Former),
@@ -55,11 +57,14 @@ def test_recipe_settings_reach_the_family_that_has_them(tmp_path: Path) -> None:
 
 def test_own_recipes_are_for_one_family_each(tmp_path: Path) -> None:
     path = write_tiny_protocol(tmp_path)
-    path.write_text(path.read_text() + "\n[recipe.mask2former]\nnum_queries = 9\n")
+    tables = "\n[recipe.mask2former]\nnum_queries = 9\n\n[recipe.segvit]\nhead_layers = 2\n"
+    path.write_text(path.read_text() + tables)
     benchmark = open_benchmark(str(path), "semantic", None, tmp_path / "runs")
     query = make_run(benchmark, FineTuneMask2Former, "mini", 0, [])
     dense = make_run(benchmark, FineTune, "mini", 0, [])
+    plain = make_run(benchmark, FineTuneSegViT, "mini", 0, [])
     assert isinstance(query.recipe, Mask2FormerRecipe)
+    assert isinstance(plain.recipe, SegViTRecipe) and plain.recipe.head_layers == 2
     assert query.recipe.num_queries == 9 and query.recipe.lr != 0.05
     assert dense.recipe.lr == 0.05 and dense.recipe.source.startswith("[recipe] of")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cli import main
-from methods import mask2former_recipe
+from methods import mask2former_recipe, segvit_recipe
 from methods.deeplab_recipe import SCALES, DeepLabRecipe
 from methods.finetune import FineTune
 from methods.method import Info, Method, MethodClass
@@ -48,7 +48,10 @@ TINY_MASK2FORMER = dataclasses.replace(
     crop=32,
     batch=2,
 )
-TINY_OF = {"deeplabv3": TINY, "mask2former": TINY_MASK2FORMER}
+TINY_SEGVIT = dataclasses.replace(
+    segvit_recipe.mini(parse("voc-15-5")), backbone="vit-mini", head_layers=1, crop=32, batch=2
+)
+TINY_OF = {"deeplabv3": TINY, "mask2former": TINY_MASK2FORMER, "segvit": TINY_SEGVIT}
 METHODS = list(builtin_methods().values())
 
 

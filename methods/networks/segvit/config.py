@@ -58,7 +58,7 @@ ENCODERS = {
     "vit-large": LARGE,
     "beitv2-base": BEIT_BASE,
     "beitv2-large": replace(BEIT_BASE, width=1024, depth=24, num_heads=16, taps=LARGE.taps, drop_path=0.2),
-    "vit-mini": EncoderConfig(96, 4, 4, taps=(1, 2, 3), drop_path=0.0, patch=8, shrunk=(2, 1, 3)),
+    "vit-mini": EncoderConfig(96, 2, 2, taps=(0, 1), drop_path=0.0, patch=8, shrunk=(1, 0, 1)),
 }
 """Base and Large as in SegViT's configs, its shrunk Base as in the author's development repository."""
 
@@ -81,6 +81,8 @@ class SegViTConfig:
     """Of each level."""
     dropout: float = 0.1
     """Of the head."""
+    init_deviation: float = 0.02
+    """Standard deviation of random weights: too little for a narrow network."""
 
     def __post_init__(self) -> None:
         if self.backbone not in ENCODERS:

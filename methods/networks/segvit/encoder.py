@@ -86,7 +86,7 @@ class PlainViT(nn.Module):
     and below. Source: mmsegmentation 0.24.0 `backbones/vit.py`, SegViT `vit_shrink.py`.
     """
 
-    def __init__(self, config: EncoderConfig, crop: int) -> None:
+    def __init__(self, config: EncoderConfig, crop: int, init_deviation: float = 0.02) -> None:
         """`crop`: side of the images that the position table is made for."""
         super().__init__()
         self.config = config
@@ -104,12 +104,12 @@ class PlainViT(nn.Module):
             self.pos_embed = nn.Parameter(torch.empty(1, places, config.width))
         rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
-        self._initialise()
+        self._initialise(init_deviation)
 
-    def _initialise(self) -> None:
+    def _initialise(self, deviation: float) -> None:
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=deviation)
                 nn.init.zeros_(cast(Tensor, module.bias))
         for table in (self.cls_token, self.pos_embed):
             if table is not None:

@@ -46,7 +46,7 @@ class ClassHead(nn.Module):
 
     def __init__(self, config: SegViTConfig, num_classes: int) -> None:
         super().__init__()
-        width = config.head_width
+        width, self.init_deviation = config.head_width, config.init_deviation
         self.tokens = nn.ParameterList([torch.randn(num_classes, width)])
         self.class_embed = (
             nn.Linear(width, 2) if config.shared_classifier else GrowingClassHead(width, num_classes)
@@ -56,7 +56,7 @@ class ClassHead(nn.Module):
         """SegViT `init_weights`; packed attention weights stay as torch made and copied them."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                _initialise_linear(module)
+                _initialise_linear(module, self.init_deviation)
 
     @property
     def num_classes(self) -> int:
@@ -68,7 +68,7 @@ class ClassHead(nn.Module):
         self.tokens.append(torch.randn(num_classes, first.shape[1]).to(first))
         if isinstance(self.class_embed, GrowingClassHead):
             self.class_embed.grow(num_classes)
-            _initialise_linear(self.class_embed.steps[-1])
+            _initialise_linear(self.class_embed.steps[-1], self.init_deviation)
 
     def start_from(self, other: ClassHead) -> None:
         """Copy another head of the same kind, but for what belongs to its classes."""
@@ -168,6 +168,6 @@ def _atm_layers(config: SegViTConfig) -> nn.ModuleList:
     return layers
 
 
-def _initialise_linear(layer: nn.Linear) -> None:
-    nn.init.trunc_normal_(layer.weight, std=0.02)
+def _initialise_linear(layer: nn.Linear, deviation: float) -> None:
+    nn.init.trunc_normal_(layer.weight, std=deviation)
     nn.init.zeros_(layer.bias)

@@ -26,7 +26,7 @@ class SegViT(nn.Module):
         """`num_classes` of the first step."""
         super().__init__()
         self.config = config
-        self.encoder = PlainViT(config.encoder, config.crop)
+        self.encoder = PlainViT(config.encoder, config.crop, config.init_deviation)
         self.heads = nn.ModuleList([build_head(config, num_classes)])
 
     @property
