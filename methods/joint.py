@@ -33,5 +33,5 @@ class JointSegViT(SegViTMethod):
 
     @classmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> SegViTRecipe:
-        iterations = {"paper": 160_000, "mini": 1300}[scale]
+        iterations = {"paper": 160_000, "mini": 1000}[scale]
         return replace(super().default_recipe(protocol, scale), iterations=iterations)

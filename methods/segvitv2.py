@@ -16,11 +16,13 @@ class SegViTv2(SegViTMethod):
     """Old scores cannot change; an old class loses a pixel only where a new one scores higher.
 
     The continual code was never released. This is the procedure of the overview figure. What that leaves
-    open can be set: what grows (`grow`), how it starts (`start`), which head (`recipe.self_attention`,
-    `recipe.shared_classifier`), whether the first step trains the encoder (`recipe.backbone_lr_factor`),
-    iterations and learning rates (CIT's). Frozen parts are in eval mode, scores of the heads stand side by
-    side without calibration, and pixels of all other classes are negatives of the new masks. In a
-    domain-incremental protocol the only head goes on learning on the frozen encoder.
+    open can be set: what grows (`grow`), how it starts (`start`), whether frozen parts are noisy (`noise`),
+    which head (`recipe.self_attention`, `recipe.shared_classifier`), which encoder (`recipe.backbone`,
+    `recipe.weights`) and whether the first step trains it (`recipe.backbone_lr_factor`, 0: no), iterations
+    and learning rates (CIT's). Not open to setting are that scores of the heads stand side by side without
+    calibration, and that pixels of other classes and of none are negatives of the new masks. A head sees
+    only images with its own classes, so that it finds them too often elsewhere: the shorter a step, the more.
+    In a domain-incremental protocol the only head goes on learning on the frozen encoder.
     """
 
     key = "segvitv2"
@@ -39,6 +41,8 @@ class SegViTv2(SegViTMethod):
         in the first step's head, as its text on class proxies can be read."""
         start: str = "random"
         """ "random", or "copy" of the head before, as in CIT. Nothing is known of the paper's."""
+        noise: bool = False
+        """Whether the frozen encoder keeps its stochastic depth in training, as in CIT."""
 
         def __post_init__(self) -> None:
             for name, known in (("grow", ("head", "tokens")), ("start", ("random", "copy"))):
@@ -59,6 +63,7 @@ class SegViTv2(SegViTMethod):
 
     def begin_later_step(self, step: Step) -> None:
         self.network.requires_grad_(False)
+        self.network.noisy_when_frozen = self.hyperparameters.noise
         previous, num_classes = self.network.newest, len(step.classes)
         if self.protocol.is_domain_incremental:
             previous.requires_grad_(True)

@@ -117,6 +117,15 @@ def test_a_head_can_start_from_the_one_before() -> None:
         assert new["tokens.0"].shape[0] == 5
 
 
+@pytest.mark.parametrize("noise", [False, True])
+def test_frozen_parts_are_noisy_on_request(noise: bool) -> None:
+    method = built(SegViTv2, noise=noise)
+    begin(method, 1)
+    method.network.train()
+    assert method.network.encoder.training == method.network.heads[0].training == noise
+    assert method.network.heads[1].training
+
+
 @pytest.mark.parametrize(
     ("settings", "recipe", "message"),
     [
