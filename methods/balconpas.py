@@ -50,6 +50,12 @@ class BalConpas(Mask2FormerMethod):
     hyperparameters: Hyperparameters
 
     @classmethod
+    def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Hyperparameters:
+        """At small scale distillation grows as the recipe's `class_weight` does, to keep its share."""
+        values = cls.Hyperparameters()
+        return values if scale == "paper" else replace(values, token_weight=60.0)
+
+    @classmethod
     def first_step_of(cls, protocol: Protocol, hyperparameters: Hyperparameters) -> MethodClass | None:
         """The family's, unless the fault changes labels."""
         if _labels_next_class(protocol, hyperparameters):

@@ -25,12 +25,13 @@ from methods.networks.mask2former.inference import (
     semantic_scores,
 )
 from methods.networks.mask2former.network import Mask2Former, PixelNetwork
+from methods.networks.norm import freeze_batch_norm
 from methods.predictions import InstancePrediction, PanopticPrediction
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
 from protocols.segments import Segments, segments_of_labels
 
-CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
+MASK_WEIGHT, DICE_WEIGHT = 5.0, 5.0
 """Of the costs and of the losses: Mask2Former `config.py@add_maskformer2_config` and its YAML files."""
 STRIDE = 4
 """Of the masks."""
@@ -74,6 +75,8 @@ class SetPredictionMethod(Method):
         self.teacher = None
         if step.index == 0:
             return
+        if not self.recipe.train_backbone_norm:
+            freeze_batch_norm(self.network.backbone)
         if self.keeps_teacher:
             self.teacher = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.grow_to(step)
@@ -190,7 +193,7 @@ class Mask2FormerMethod(SetPredictionMethod):
             output.mask_features,
             targets,
             self.recipe.num_points,
-            (CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT),
+            (self.recipe.class_weight, MASK_WEIGHT, DICE_WEIGHT),
         )
 
     def set_losses(
@@ -212,7 +215,7 @@ class Mask2FormerMethod(SetPredictionMethod):
         else:
             num_matched = torch.tensor(matching.counts, device=logits.device)
             of_class = balanced_class_loss(logits, classes, num_matched, replayed)
-        return {"class": CLASS_WEIGHT * of_class.sum(), "mask": masks, "dice": dice}
+        return {"class": self.recipe.class_weight * of_class.sum(), "mask": masks, "dice": dice}
 
     def mask_losses(
         self, output: Mask2FormerOutput, targets: Sequence[Segments], matching: Matching

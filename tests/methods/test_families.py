@@ -18,6 +18,7 @@ from methods.mask2former_recipe import Mask2FormerRecipe, mini, paper
 from methods.networks.mask2former.backbone import build_backbone
 from methods.registry import find_methods
 from methods.segvit_recipe import SegViTRecipe
+from protocols.loading import Batch
 from protocols.names import parse
 from tests.benchmarks.tiny import write_tiny_protocol
 
@@ -137,3 +138,34 @@ def test_other_annotations_are_trained_anew(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "\n")
     fingerprint.of_file.cache_clear()
     assert not set(before) & set(make_run(benchmark, FineTuneMask2Former, "mini", 0, []).step_keys)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_statistics_of_the_body_stay_after_the_first_step(trained: bool) -> None:
+    """Images of later steps show their own classes everywhere: their statistics are not the old classes'."""
+    protocol = parse("ade-100-10")
+    recipe = dataclasses.replace(mini(protocol), backbone="mini", train_backbone_norm=trained)
+    method = FineTuneMask2Former(FineTuneMask2Former.Hyperparameters(), recipe)
+    method.build(protocol)
+    norm = method.network.backbone.bn1
+    for step in protocol.steps[:2]:
+        method.begin_step(step, None)  # type: ignore[arg-type]
+        before = norm.running_mean.clone()
+        method.network.train()(torch.randn(2, 3, 32, 32))
+        moved = not torch.equal(norm.running_mean, before)
+        assert moved is (trained or step.index == 0)
+
+
+def test_a_wrong_class_costs_what_the_recipe_says() -> None:
+    method = FineTuneMask2Former(FineTuneMask2Former.Hyperparameters(), mini(parse("ade-100-10")))
+    method.build(parse("ade-100-10"))
+    method.begin_step(method.protocol.steps[0], None)  # type: ignore[arg-type]
+    labels = torch.zeros(2, 32, 32, dtype=torch.int64)
+    labels[:, 8:24, 8:24] = 5
+    batch = Batch(torch.randn(2, 3, 32, 32), labels)
+    output, targets = method.network(batch.images), method.targets(batch)
+    matching = method.match(output, targets)
+    heavy = method.set_losses(output, targets, matching)["class"]
+    method.recipe = paper(method.protocol)
+    light = method.set_losses(output, targets, matching)["class"]
+    assert heavy.item() == pytest.approx(12.5 * light.item(), rel=1e-5)
