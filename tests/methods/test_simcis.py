@@ -85,6 +85,13 @@ def test_the_class_head_has_all_classes_from_the_first_step_on() -> None:
     assert method.bank.features.shape == (20, 80, 16)
 
 
+def test_the_prior_of_small_scale() -> None:
+    method = built(SimCIS, parse("voc-15-1"), class_prior=0.01)
+    assert isinstance(method, SimCIS)
+    bias = method.network.predictor.class_embed.bias
+    assert torch.allclose(bias.sigmoid(), torch.tensor(0.01))
+
+
 def test_losses_of_a_later_step() -> None:
     panoptic = tiny("ade-100-50")
     losses = panoptic.training_loss(batch_of(8))
