@@ -120,7 +120,7 @@ def mini(protocol: Protocol) -> Mask2FormerRecipe:
         jitter=False,
         batch=16,
         iterations=900,
-        later_iterations=140,
+        later_iterations=100 if protocol.task == "semantic" else 140,
         lr=3e-3,
         later_lr=1e-3,
         backbone_lr_factor=1.0,
