@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from methods.deeplab import DeepLabMethod
 from methods.mask2former import Mask2FormerMethod
+from methods.mask2former_recipe import Mask2FormerRecipe
 from methods.method import Info
 from methods.segvit import SegViTMethod
 from methods.segvit_recipe import SegViTRecipe
@@ -19,9 +20,16 @@ class Joint(DeepLabMethod):
 
 
 class JointMask2Former(Mask2FormerMethod):
+    """Trained as long as a first step at paper scale; at mini scale about as long as all steps together."""
+
     key = "joint@mask2former"
     info = Info("Joint training", tasks=TASKS)
     trains_jointly = True
+
+    @classmethod
+    def default_recipe(cls, protocol: Protocol, scale: str) -> Mask2FormerRecipe:
+        recipe = super().default_recipe(protocol, scale)
+        return recipe if scale == "paper" else replace(recipe, iterations=1400)
 
 
 class JointSegViT(SegViTMethod):
