@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse, do, and return the exit status: 0 fine, 1 a run failed, 2 a mistake, 130 interrupted."""
     parser = _parser()
     args = parser.parse_args(_with_default_command(list(arguments)))
+    args.arguments = arguments
     try:
         return int(args.command(args))
     except BrokenPipeError:  # `... | head` has read enough
@@ -118,6 +119,14 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--workers", type=int, help="loader processes (default: 0 on the CPU, up to 8 with a GPU)"
     )
+    run.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="runs side by side, a process each (default: one a core for several runs of mini scale on the "
+        "CPU, else 1)",
+    )
+    run.add_argument("--only", help=argparse.SUPPRESS)  # the one run that a process of --jobs is for
     run.add_argument("--deterministic", action="store_true", help="the same bits on a GPU too, at some cost")
     run.add_argument(
         "--checkpoint-seconds",
@@ -169,6 +178,7 @@ def _run(args: argparse.Namespace) -> int:
     from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
     from benchmarks.run import RunOptions
     from benchmarks.settings import Setting, reject_unknown_targets
+    from benchmarks.side_by_side import SideBySide, choose_jobs, name_of
     from methods.method import UnsuitableRecipe
     from methods.registry import find_methods
 
@@ -191,7 +201,13 @@ def _run(args: argparse.Namespace) -> int:
         except UnsuitableRecipe as error:
             if method.key in _split(args.methods):
                 raise
-            print(f"{b.protocol.name}: {method.key} is left out: {error}", file=sys.stderr)
+            if not args.only:
+                print(f"{b.protocol.name}: {method.key} is left out: {error}", file=sys.stderr)
+    workers = choose_workers(args.workers, device)
+    options = RunOptions(device, workers, args.checkpoint_seconds)
+    if args.only:
+        return 1 if run_grid([r for r in runs if name_of(r) == args.only], args.runs, options).failed else 0
+    jobs = choose_jobs(args.jobs, runs, device.type)
     for b in benchmarks:
         kind = (
             "SYNTHETIC STAND-IN, not comparable with published numbers"
@@ -199,12 +215,15 @@ def _run(args: argparse.Namespace) -> int:
             else "real data"
         )
         print(f"{b.protocol.name}: {b.dataset.title}, {b.protocol.setting}; {kind}", file=sys.stderr)
-    print(f"{len(runs)} runs ({len(methods)} methods, seeds {args.seeds}) on {device}", file=sys.stderr)
+    beside = f", {jobs} side by side" if jobs > 1 else ""
+    print(
+        f"{len(runs)} runs ({len(methods)} methods, seeds {args.seeds}) on {device}{beside}", file=sys.stderr
+    )
     if args.dry_run:
         print(plan_text(runs, args.runs))
         return 0
-    workers = choose_workers(args.workers, device)
-    outcome = run_grid(runs, args.runs, RunOptions(device, workers, args.checkpoint_seconds))
+    beside_each_other = SideBySide(args.arguments, args.runs, options, jobs) if jobs > 1 else None
+    outcome = run_grid(runs, args.runs, options, beside_each_other)
     paths = write_reports([b.protocol.name for b in benchmarks], args.runs)
     print(f"\n{outcome.trained} trained, {outcome.kept} kept, {outcome.failed} failed. "
           f"Leaderboards: {', '.join(str(path) for path in paths if path.suffix == '.md')}")  # fmt: skip

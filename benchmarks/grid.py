@@ -1,4 +1,4 @@
-"""The grid: runs one after the other; one that fails is a row of its own and stops none of the others."""
+"""The grid of runs: one that fails is a row of its own and stops none of the others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import records
 from benchmarks.progress import Display, RunDisplay
 from benchmarks.run import Run, RunOptions, execute
+from benchmarks.side_by_side import SideBySide
 from benchmarks.store import Store
 from reports.leaderboard import terminal_table, write_leaderboards
 from reports.load import load_records
@@ -25,10 +26,15 @@ class Outcome:
     failed: int
 
 
-def run_grid(runs: list[Run], folder: Path, options: RunOptions) -> Outcome:
-    """Run what has no record yet, and write the leaderboards of the protocols concerned."""
+def run_grid(
+    runs: list[Run], folder: Path, options: RunOptions, side_by_side: SideBySide | None = None
+) -> Outcome:
+    """Run what has no record yet: in this process, or each in its own."""
     store = Store(folder / "store")
     waiting = [run for run in runs if records.existing(run, folder) is None]
+    if side_by_side:
+        failed = side_by_side.run_all(waiting)
+        return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
     failed = 0
     with Display(waiting, store) as display:
         for run in waiting:

@@ -1,0 +1,143 @@
+"""Runs side by side: a process each, on its share of the cores.
+
+Networks of mini scale are too small for two threads to help; two runs of one thread each take half the time.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from benchmarks import records
+from benchmarks.run import Run, RunOptions
+from benchmarks.store import Store
+
+PACKAGES = Path(__file__).parents[1]
+FEW = 4
+"""So many runs go one after the other, unless asked for: starting a process takes seconds too."""
+
+
+def choose_jobs(asked: int | None, runs: Sequence[Run], device: str) -> int:
+    """How many runs go side by side. By default as many as there are cores, for several runs of mini scale
+    on the CPU; others need the memory, or the GPU, for themselves. It depends on what was asked alone, not
+    on what is finished already, because the number of threads changes the last bits of a result.
+
+    Raises ValueError unless `asked` is above 0.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise ValueError(f"--jobs {asked}: must be 1 or more")
+        return asked
+    if device != "cpu" or len(runs) < FEW or any(run.scale != "mini" for run in runs):
+        return 1
+    return min(os.cpu_count() or 1, len(runs))
+
+
+@dataclass
+class _Child:
+    run: Run
+    process: subprocess.Popen[str]
+    echo: threading.Thread
+
+
+class SideBySide:
+    """Starts the same command again for each run, with `--only` to say which."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, options: RunOptions, jobs: int) -> None:
+        self.arguments, self.folder, self.options, self.jobs = list(arguments), folder, options, jobs
+        self.store = Store(folder / "store")
+
+    def run_all(self, waiting: Sequence[Run]) -> int:
+        """Returns how many failed; each leaves its record, as in a grid that goes one by one."""
+        # Longest first, so that no long one is left alone at the end.
+        pending, failed = sorted(waiting, key=self._remaining, reverse=True), 0
+        children: list[_Child] = []
+        total = sum(map(self._remaining, pending))
+        with tqdm(total=total, desc="all runs", unit="it", disable=None) as bar:
+            try:
+                while pending or children:
+                    while len(children) < self.jobs and (run := self._next(pending, children)) is not None:
+                        pending.remove(run)
+                        children.append(self._start(run))
+                    done = self._wait(children)
+                    children.remove(done)
+                    failed += not self._succeeded(done)
+                    left = [*pending, *(child.run for child in children)]
+                    bar.update(total - sum(map(self._remaining, left)) - bar.n)
+            finally:
+                for child in children:
+                    child.process.terminate()
+                    child.process.wait()
+        return failed
+
+    def _missing(self, run: Run) -> dict[str, int]:
+        """Iterations of the steps that are not stored yet, by their keys."""
+        keys = enumerate(run.step_keys)
+        return {key: run.iterations(index) for index, key in keys if not self.store.has(key)}
+
+    def _remaining(self, run: Run) -> int:
+        return sum(self._missing(run).values())
+
+    def _next(self, pending: Sequence[Run], children: Sequence[_Child]) -> Run | None:
+        """The first run that needs no step which another one is about to train."""
+        busy = {key for child in children for key in self._missing(child.run)}
+        return next((run for run in pending if busy.isdisjoint(self._missing(run))), None)
+
+    def _start(self, run: Run) -> _Child:
+        code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
+        paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.jobs)),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *self.arguments, "--only", name_of(run)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        echo = threading.Thread(target=_echo, args=(process.stderr,), daemon=True)
+        echo.start()
+        return _Child(run, process, echo)
+
+    def _wait(self, children: Sequence[_Child]) -> _Child:
+        """The first child that ends."""
+        while True:
+            for child in children:
+                try:
+                    child.process.wait(timeout=0.2)
+                except subprocess.TimeoutExpired:
+                    continue
+                child.echo.join()
+                return child
+
+    def _succeeded(self, child: _Child) -> bool:
+        run, status = child.run, child.process.returncode
+        if records.existing(run, self.folder) is not None:
+            return True
+        if status not in (0, 1):  # killed, or a mistake that the first process did not see
+            reason = f"its process ended with status {status}; with --jobs 1 less memory is needed"
+            records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
+            tqdm.write(f"{name_of(run)}: failed: {reason}", file=sys.stderr)
+        return False
+
+
+def name_of(run: Run) -> str:
+    """What `--only` takes."""
+    return f"{run.asked.name} {run.label}"
+
+
+def _echo(lines: IO[str]) -> None:
+    for line in lines:
+        tqdm.write(line.rstrip("\n"), file=sys.stderr)
