@@ -123,8 +123,8 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--jobs",
         type=int,
         metavar="N",
-        help="runs side by side, a process each (default: one a core for several runs of mini scale on the "
-        "CPU, else 1)",
+        help="runs side by side, a process each (default: one a core, up to 4, at mini scale on the "
+        "CPU; else 1)",
     )
     run.add_argument("--only", help=argparse.SUPPRESS)  # the one run that a process of --jobs is for
     run.add_argument("--deterministic", action="store_true", help="the same bits on a GPU too, at some cost")
@@ -178,7 +178,7 @@ def _run(args: argparse.Namespace) -> int:
     from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
     from benchmarks.run import RunOptions
     from benchmarks.settings import Setting, reject_unknown_targets
-    from benchmarks.side_by_side import SideBySide, choose_jobs, name_of
+    from benchmarks.side_by_side import SideBySide, choose_jobs, end_with_parent, name_of
     from methods.method import UnsuitableRecipe
     from methods.registry import find_methods
 
@@ -206,6 +206,7 @@ def _run(args: argparse.Namespace) -> int:
     workers = choose_workers(args.workers, device)
     options = RunOptions(device, workers, args.checkpoint_seconds)
     if args.only:
+        end_with_parent()
         return 1 if run_grid([r for r in runs if name_of(r) == args.only], args.runs, options).failed else 0
     jobs = choose_jobs(args.jobs, runs, device.type)
     for b in benchmarks:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,21 @@ from benchmarks.run import Run, RunOptions
 from benchmarks.store import Store
 
 PACKAGES = Path(__file__).parents[1]
-FEW = 4
-"""So many runs go one after the other, unless asked for: starting a process takes seconds too."""
+AT_MOST = 4
+"""Unless asked for: a run of mini scale takes a gigabyte."""
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_jobs(asked: int | None, runs: Sequence[Run], device: str) -> int:
-    """How many runs go side by side. By default as many as there are cores, for several runs of mini scale
-    on the CPU; others need the memory, or the GPU, for themselves. It depends on what was asked alone, not
-    on what is finished already, because the number of threads changes the last bits of a result.
+    """How many runs go side by side. By default as many as there are cores, up to four, for several runs of
+    mini scale on the CPU; others need the memory, or the GPU, for themselves.
+
+    It depends on what was asked alone, not on what is finished already: the number of threads changes the
+    last bits of a result.
 
     Raises ValueError unless `asked` is above 0.
     """
@@ -36,9 +44,9 @@ def choose_jobs(asked: int | None, runs: Sequence[Run], device: str) -> int:
         if asked < 1:
             raise ValueError(f"--jobs {asked}: must be 1 or more")
         return asked
-    if device != "cpu" or len(runs) < FEW or any(run.scale != "mini" for run in runs):
+    if device != "cpu" or any(run.scale != "mini" for run in runs):
         return 1
-    return min(os.cpu_count() or 1, len(runs))
+    return max(1, min(cores(), AT_MOST, len(runs)))
 
 
 @dataclass
@@ -60,18 +68,19 @@ class SideBySide:
         # Longest first, so that no long one is left alone at the end.
         pending, failed = sorted(waiting, key=self._remaining, reverse=True), 0
         children: list[_Child] = []
-        total = sum(map(self._remaining, pending))
+        total = self._remaining(*pending)
         with tqdm(total=total, desc="all runs", unit="it", disable=None) as bar:
             try:
                 while pending or children:
                     while len(children) < self.jobs and (run := self._next(pending, children)) is not None:
                         pending.remove(run)
                         children.append(self._start(run))
-                    done = self._wait(children)
-                    children.remove(done)
-                    failed += not self._succeeded(done)
-                    left = [*pending, *(child.run for child in children)]
-                    bar.update(total - sum(map(self._remaining, left)) - bar.n)
+                    time.sleep(0.2)
+                    left = self._remaining(*pending, *(child.run for child in children))
+                    bar.update(total - left - bar.n)
+                    for done in [child for child in children if child.process.poll() is not None]:
+                        children.remove(done)
+                        failed += not self._succeeded(done)
             finally:
                 for child in children:
                     child.process.terminate()
@@ -83,8 +92,11 @@ class SideBySide:
         keys = enumerate(run.step_keys)
         return {key: run.iterations(index) for index, key in keys if not self.store.has(key)}
 
-    def _remaining(self, run: Run) -> int:
-        return sum(self._missing(run).values())
+    def _remaining(self, *runs: Run) -> int:
+        missing: dict[str, int] = {}
+        for run in runs:
+            missing |= self._missing(run)
+        return sum(missing.values())
 
     def _next(self, pending: Sequence[Run], children: Sequence[_Child]) -> Run | None:
         """The first run that needs no step which another one is about to train."""
@@ -95,13 +107,13 @@ class SideBySide:
         code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
         paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {
-            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.jobs)),
+            "OMP_NUM_THREADS": str(max(1, cores() // self.jobs)),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         process = subprocess.Popen(
             [sys.executable, "-c", code, *self.arguments, "--only", name_of(run)],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # ends with this process, however that ends: `end_with_parent`
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -111,18 +123,8 @@ class SideBySide:
         echo.start()
         return _Child(run, process, echo)
 
-    def _wait(self, children: Sequence[_Child]) -> _Child:
-        """The first child that ends."""
-        while True:
-            for child in children:
-                try:
-                    child.process.wait(timeout=0.2)
-                except subprocess.TimeoutExpired:
-                    continue
-                child.echo.join()
-                return child
-
     def _succeeded(self, child: _Child) -> bool:
+        child.echo.join()
         run, status = child.run, child.process.returncode
         if records.existing(run, self.folder) is not None:
             return True
@@ -131,6 +133,16 @@ class SideBySide:
             records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
             tqdm.write(f"{name_of(run)}: failed: {reason}", file=sys.stderr)
         return False
+
+
+def end_with_parent() -> None:
+    """For a process of `--only`: stops it once the one that started it is gone. A later one resumes it."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def name_of(run: Run) -> str:

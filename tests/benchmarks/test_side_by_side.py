@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmarks import side_by_side
 from benchmarks.plan import make_run, open_benchmark
 from benchmarks.run import Run
 from benchmarks.side_by_side import choose_jobs
@@ -40,7 +43,7 @@ def stable(runs: Path) -> dict[str, object]:
 def test_same_results_as_one_by_one(
     run_tiny: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)  # one thread each, as the tests have
+    monkeypatch.setattr(side_by_side, "cores", lambda: 2)  # one thread each, as the tests have
     assert run_tiny("--seeds", "0,1", methods="finetune,mib", runs="one") == 0
     capfd.readouterr()
     assert run_tiny("--seeds", "0,1", "--jobs", "2", methods="finetune,mib", runs="two") == 0
@@ -65,6 +68,34 @@ def test_a_run_that_breaks_stops_no_other(
     assert "failed" in table and len(stable(tmp_path / "runs")["mib/seed-0"]) == 3  # type: ignore[arg-type]
 
 
+def test_a_killed_command_takes_its_processes_along(tiny_protocol: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    own = tmp_path / "slow.py"
+    fault = f"import time; open({str(marker)!r}, 'a').write('x'); time.sleep(0.1)"
+    own.write_text(BREAKS.format(fault=f"{fault}; return super().later_loss(batch)"))
+    options = ["--methods", f"{own},mib", "--runs", str(tmp_path / "runs"), "--jobs", "2", "--device", "cpu"]
+    options += ["--set", "recipe.later_iterations=2000"]
+    code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = subprocess.Popen([sys.executable, "-c", code, "--protocol", str(tiny_protocol), *options])
+    wait_until(marker.exists)
+    command.kill()
+    command.wait()
+    wait_until(lambda: not grows(marker))
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def grows(path: Path) -> bool:
+    before = path.stat().st_size
+    time.sleep(1.5)
+    return path.stat().st_size > before
+
+
 def some_runs(folder: Path, number: int, scale: str) -> list[Run]:
     benchmark = open_benchmark(str(write_tiny_protocol(folder)), "semantic", None, folder / "runs")
     benchmark.recipe.clear()
@@ -72,11 +103,11 @@ def some_runs(folder: Path, number: int, scale: str) -> list[Run]:
 
 
 def test_default_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(side_by_side, "cores", lambda: 3)
     mini, paper = some_runs(tmp_path / "a", 5, "mini"), some_runs(tmp_path / "b", 5, "paper")
-    assert choose_jobs(None, mini, "cpu") == 5
-    assert choose_jobs(None, mini[:3], "cpu") == 1
+    assert choose_jobs(None, mini, "cpu") == 3
+    assert choose_jobs(None, mini[:2], "cpu") == 2
     assert choose_jobs(None, mini, "cuda") == choose_jobs(None, paper, "cpu") == 1
-    assert choose_jobs(3, paper, "cuda") == 3
+    assert choose_jobs(6, paper, "cuda") == 6
     with pytest.raises(ValueError, match="--jobs 0: must be 1 or more"):
         choose_jobs(0, mini, "cpu")
