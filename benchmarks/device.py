@@ -23,10 +23,15 @@ def choose_device(asked: str | None, deterministic: bool) -> torch.device:
     return device
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose_workers(asked: int | None, device: torch.device) -> int:
     """Loader processes. On the CPU they would only take cores from the training."""
     if asked is not None and asked < 0:
         raise ValueError(f"--workers {asked}: must be 0 or more")
     if asked is not None:
         return asked
-    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
+    return min(8, cores()) if device.type == "cuda" else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.device import cores
 from benchmarks.run import Run
 from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
 from methods.method import MethodClass
@@ -60,7 +60,7 @@ class Benchmark:
         return find_methods("finetune", self.protocol.task)[0].family
 
     def _checked(self, protocol: Protocol) -> list[StepSamples]:
-        samples = step_samples(protocol, self.dataset, self.cache, _workers())
+        samples = step_samples(protocol, self.dataset, self.cache, cores())
         check_steps(protocol, samples)
         return samples
 
@@ -183,10 +183,6 @@ def _standin(key: str, runs: Path) -> Dataset:
     return open_dataset(key, root)
 
 
-def _workers() -> int:
-    return os.cpu_count() or 1
-
-
 def open_card(name: str, task: str, data_root: Path | None, runs: Path) -> tuple[dict[str, Any], str]:
     """A protocol's card as data and as text; image counts only where its data are at hand."""
     dataset: Dataset | None
@@ -200,5 +196,5 @@ def open_card(name: str, task: str, data_root: Path | None, runs: Path) -> tuple
         )
     samples = None
     if dataset is not None:
-        samples = step_samples(protocol, dataset, runs / "cache", _workers())
+        samples = step_samples(protocol, dataset, runs / "cache", cores())
     return card(protocol, samples), card_text(protocol, samples)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.run import Run
+from benchmarks.run import Run, remaining_iterations
 from benchmarks.store import Store
 from benchmarks.training import Progress
 from reports.record import Counts, SemanticCounts
@@ -22,14 +22,9 @@ class Display:
     """Two bars: the whole grid in iterations, and the step in training."""
 
     def __init__(self, runs: list[Run], store: Store) -> None:
-        missing = {
-            key: run.iterations(i)
-            for run in runs
-            for i, key in enumerate(run.step_keys)
-            if not store.has(key)
-        }
+        total = remaining_iterations(runs, store)
         # disable=None: bars on a terminal only.
-        self.total = tqdm(total=sum(missing.values()), desc="all runs", unit="it", disable=None, position=0)
+        self.total = tqdm(total=total, desc="all runs", unit="it", disable=None, position=0)
         self.step: tqdm | None = None
         self.current: tuple[Run, int] | None = None
 

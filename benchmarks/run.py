@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -95,6 +95,10 @@ class Run:
             keys.append(fingerprint.of_settings(self._depends_on(index, keys[-1] if keys else ""))[:32])
         return keys
 
+    def missing(self, store: Store) -> dict[str, int]:
+        """The iterations of the steps that the store does not have yet, by their keys."""
+        return {key: self.iterations(i) for i, key in enumerate(self.step_keys) if not store.has(key)}
+
     @property
     def key(self) -> str:
         return fingerprint.of_settings([self.step_keys, self.asked.name, dataclasses.asdict(self.asked)])[:32]
@@ -141,6 +145,14 @@ class Run:
             return []
         tables = [self.dataset.segment_table(split, self.protocol.task) for split in SPLITS]
         return [fingerprint.of_file(str(table.path)) for table in tables]
+
+
+def remaining_iterations(runs: Iterable[Run], store: Store) -> int:
+    """Of all steps that the store does not have; a step that several runs share counts once."""
+    missing: dict[str, int] = {}
+    for run in runs:
+        missing |= run.missing(store)
+    return sum(missing.values())
 
 
 def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[list[FinishedStep], Network]:

@@ -18,17 +18,13 @@ from typing import IO
 from tqdm import tqdm
 
 from benchmarks import records
-from benchmarks.run import Run, RunOptions
+from benchmarks.device import cores
+from benchmarks.run import Run, RunOptions, remaining_iterations
 from benchmarks.store import Store
 
 PACKAGES = Path(__file__).parents[1]
 AT_MOST = 4
 """Unless asked for: a run of mini scale takes a gigabyte."""
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_jobs(asked: int | None, runs: Sequence[Run], device: str) -> int:
@@ -66,9 +62,10 @@ class SideBySide:
     def run_all(self, waiting: Sequence[Run]) -> int:
         """Returns how many failed; each leaves its record, as in a grid that goes one by one."""
         # Longest first, so that no long one is left alone at the end.
-        pending, failed = sorted(waiting, key=self._remaining, reverse=True), 0
+        pending = sorted(waiting, key=lambda run: remaining_iterations([run], self.store), reverse=True)
+        failed = 0
         children: list[_Child] = []
-        total = self._remaining(*pending)
+        total = remaining_iterations(pending, self.store)
         with tqdm(total=total, desc="all runs", unit="it", disable=None) as bar:
             try:
                 while pending or children:
@@ -76,8 +73,8 @@ class SideBySide:
                         pending.remove(run)
                         children.append(self._start(run))
                     time.sleep(0.2)
-                    left = self._remaining(*pending, *(child.run for child in children))
-                    bar.update(total - left - bar.n)
+                    unfinished = [*pending, *(child.run for child in children)]
+                    bar.update(total - remaining_iterations(unfinished, self.store) - bar.n)
                     for done in [child for child in children if child.process.poll() is not None]:
                         children.remove(done)
                         failed += not self._succeeded(done)
@@ -87,21 +84,10 @@ class SideBySide:
                     child.process.wait()
         return failed
 
-    def _missing(self, run: Run) -> dict[str, int]:
-        """Iterations of the steps that are not stored yet, by their keys."""
-        keys = enumerate(run.step_keys)
-        return {key: run.iterations(index) for index, key in keys if not self.store.has(key)}
-
-    def _remaining(self, *runs: Run) -> int:
-        missing: dict[str, int] = {}
-        for run in runs:
-            missing |= self._missing(run)
-        return sum(missing.values())
-
     def _next(self, pending: Sequence[Run], children: Sequence[_Child]) -> Run | None:
         """The first run that needs no step which another one is about to train."""
-        busy = {key for child in children for key in self._missing(child.run)}
-        return next((run for run in pending if busy.isdisjoint(self._missing(run))), None)
+        busy = {key for child in children for key in child.run.missing(self.store)}
+        return next((run for run in pending if busy.isdisjoint(run.missing(self.store))), None)
 
     def _start(self, run: Run) -> _Child:
         code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -128,7 +114,8 @@ class SideBySide:
         run, status = child.run, child.process.returncode
         if records.existing(run, self.folder) is not None:
             return True
-        if status not in (0, 1):  # killed, or a mistake that the first process did not see
+        # Killed, or stopped by something that the first process did not meet: it left no record of its own.
+        if status not in (0, 1) or not records.path_of(run, self.folder).is_file():
             reason = f"its process ended with status {status}; with --jobs 1 less memory is needed"
             records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
             tqdm.write(f"{name_of(run)}: failed: {reason}", file=sys.stderr)

@@ -143,20 +143,9 @@ class SetPredictionMethod(Method):
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Slower backbone; no decay for normalisation and embeddings: BalConpas `build_optimizer`."""
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, module in self.network.named_modules():
-            plain = isinstance(module, (*NORMS, nn.Embedding))
-            for parameter in module.parameters(recurse=False):
-                if parameter.requires_grad:
-                    groups.setdefault((name.startswith("backbone"), plain), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "lr": lr * (self.recipe.backbone_lr_factor if in_backbone else 1.0),
-                "weight_decay": 0.0 if plain else self.recipe.weight_decay,
-            }
-            for (in_backbone, plain), parameters in groups.items()
-        ]
+        return self.slow_and_plain_groups(
+            lr, "backbone", lambda name, module: isinstance(module, (*NORMS, nn.Embedding))
+        )
 
 
 class Mask2FormerMethod(SetPredictionMethod):

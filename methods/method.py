@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -169,6 +169,25 @@ class Method(ABC):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Optimiser groups. One learning rate and weight decay for all, as in the official code."""
         return [{"params": list(self.trainable()), "lr": lr}]
+
+    def slow_and_plain_groups(
+        self, lr: float, slow: str, plain: Callable[[str, nn.Module], bool]
+    ) -> list[dict[str, Any]]:
+        """For `parameter_groups`: modules whose names begin with `slow` have the backbone's learning rate,
+        and those of which `plain(name, module)` holds no weight decay."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, module in self.network.named_modules():
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad:
+                    groups.setdefault((name.startswith(slow), plain(name, module)), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": lr * (self.recipe.backbone_lr_factor if is_slow else 1.0),
+                "weight_decay": 0.0 if is_plain else self.recipe.weight_decay,
+            }
+            for (is_slow, is_plain), parameters in groups.items()
+        ]
 
     def trainable(self) -> Iterator[nn.Parameter]:
         return (p for p in self.network.parameters() if p.requires_grad)

@@ -129,18 +129,8 @@ class SegViTMethod(Method):
 
         Source: what mmcv makes of SegViT's `paramwise_cfg`, where "head" wins over "norm".
         """
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, module in self.network.named_modules():
-            in_encoder = name.startswith("encoder")
-            plain = in_encoder and isinstance(module, nn.LayerNorm)
-            for parameter in module.parameters(recurse=False):
-                if parameter.requires_grad:
-                    groups.setdefault((in_encoder, plain), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "lr": lr * (self.recipe.backbone_lr_factor if in_encoder else 1.0),
-                "weight_decay": 0.0 if plain else self.recipe.weight_decay,
-            }
-            for (in_encoder, plain), parameters in groups.items()
-        ]
+        return self.slow_and_plain_groups(
+            lr,
+            "encoder",
+            lambda name, module: name.startswith("encoder") and isinstance(module, nn.LayerNorm),
+        )

@@ -104,9 +104,9 @@ class SimCIS(SetPredictionMethod):
         published = cls.published_hyperparameters(protocol)
         if scale == "paper":
             return published
-        # Ours, chosen on the stand-in. Without the prior the first thousand iterations push all classes down,
-        # along one direction of the features in which the queries then are all alike. Distillation keeps its
-        # share beside the class loss.
+        # Ours, chosen on the stand-in. Without the prior the first hundreds of iterations push all classes
+        # down, and neither classes nor masks are learnt meanwhile. Distillation keeps its share beside the
+        # class loss.
         return replace(
             published,
             class_weight=25.0,

@@ -55,7 +55,11 @@ def test_same_results_as_one_by_one(
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("raise RuntimeError('broken')", "RuntimeError: broken"), ("os._exit(7)", "ended with status 7")],
+    [
+        ("raise RuntimeError('broken')", "RuntimeError: broken"),
+        ("os._exit(7)", "ended with status 7"),
+        ("os._exit(1)", "ended with status 1"),
+    ],
 )
 def test_a_run_that_breaks_stops_no_other(
     run_tiny: Runner, tmp_path: Path, capfd: pytest.CaptureFixture[str], fault: str, reason: str
