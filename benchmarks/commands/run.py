@@ -1,0 +1,170 @@
+"""`run`, the default command: train, evaluate, write the leaderboards."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.commands.arguments import EXAMPLES, add_task_and_data, one_task, split
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser(
+        "run",
+        help="train and evaluate; the default command",
+        description="Train and evaluate methods under protocols, and write a leaderboard. "
+        "What is finished already is not run again; a killed run goes on where it stopped.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "--protocol", required=True, help="names of `ls protocols` or .toml files, comma-separated"
+    )
+    run.add_argument(
+        "--methods", required=True, help="names of `ls methods`, .py files, or all; comma-separated"
+    )
+    run.add_argument(
+        "--scale",
+        choices=("paper", "mini"),
+        help="paper: the published configuration; mini: minutes on two CPU cores "
+        "(default: paper on real data with a GPU, or by a .toml; else mini)",
+    )
+    run.add_argument("--seeds", default="0", help="comma-separated (default: 0)")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="METHOD.PARAMETER=VALUE",
+        dest="settings",
+        help="override a hyperparameter; recipe.PARAMETER for all methods; may be repeated",
+    )
+    run.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where everything is written (default: runs)"
+    )
+    run.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    run.add_argument(
+        "--workers", type=int, help="loader processes (default: 0 on the CPU, up to 8 with a GPU)"
+    )
+    run.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="runs side by side, a process each (default: one a core, up to 4, at mini scale on the "
+        "CPU; else 1)",
+    )
+    run.add_argument("--only", help=argparse.SUPPRESS)  # the one run that a process of --jobs is for
+    run.add_argument("--deterministic", action="store_true", help="the same bits on a GPU too, at some cost")
+    run.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="what a kill loses at most, in seconds (default: 60)",
+    )
+    run.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+    add_task_and_data(run)
+    run.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Heavy imports wait until the command line is known to be right.
+    from benchmarks.device import choose_device, choose_workers
+    from benchmarks.grid import plan_text, run_grid, write_reports
+    from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
+    from benchmarks.run import RunOptions
+    from benchmarks.settings import Setting, reject_unknown_targets
+    from benchmarks.side_by_side import SideBySide, choose_jobs, end_with_parent, name_of
+    from methods.method import UnsuitableRecipe
+    from methods.registry import find_methods
+
+    settings = [Setting.parse(text) for text in args.settings]
+    seeds = _seeds(args.seeds)
+    task = one_task(args.task, split(args.protocol))
+    methods = find_methods(args.methods, task)
+    reject_unknown_targets(settings, [method.key for method in methods])
+    device = choose_device(args.device, args.deterministic)
+    _check_writable(args.runs)
+    benchmarks = [open_benchmark(p, task, args.data_root, args.runs) for p in split(args.protocol)]
+    _reject_equal_names(benchmarks)
+    for b in benchmarks:
+        reject_unknown_methods(b, methods)
+    runs = []
+    for b, method in itertools.product(benchmarks, methods):
+        scale = args.scale or _default_scale(b, device.type)
+        try:
+            runs += [make_run(b, method, scale, seed, settings, device.type) for seed in seeds]
+        except UnsuitableRecipe as error:
+            if method.key in split(args.methods):
+                raise
+            if not args.only:
+                print(f"{b.protocol.name}: {method.key} is left out: {error}", file=sys.stderr)
+    workers = choose_workers(args.workers, device)
+    options = RunOptions(device, workers, args.checkpoint_seconds)
+    if args.only:
+        end_with_parent()
+        return 1 if run_grid([r for r in runs if name_of(r) == args.only], args.runs, options).failed else 0
+    jobs = choose_jobs(args.jobs, runs, device.type)
+    for b in benchmarks:
+        kind = (
+            "SYNTHETIC STAND-IN, not comparable with published numbers"
+            if b.dataset.is_synthetic
+            else "real data"
+        )
+        print(f"{b.protocol.name}: {b.dataset.title}, {b.protocol.setting}; {kind}", file=sys.stderr)
+    beside = f", {jobs} side by side" if jobs > 1 else ""
+    print(
+        f"{len(runs)} runs ({len(methods)} methods, seeds {args.seeds}) on {device}{beside}", file=sys.stderr
+    )
+    if args.dry_run:
+        print(plan_text(runs, args.runs))
+        return 0
+    beside_each_other = SideBySide(args.arguments, args.runs, options, jobs) if jobs > 1 else None
+    outcome = run_grid(runs, args.runs, options, beside_each_other)
+    paths = write_reports([b.protocol.name for b in benchmarks], args.runs)
+    print(f"\n{outcome.trained} trained, {outcome.kept} kept, {outcome.failed} failed. "
+          f"Leaderboards: {', '.join(str(path) for path in paths if path.suffix == '.md')}")  # fmt: skip
+    return 1 if outcome.failed else 0
+
+
+def _reject_equal_names(benchmarks: Sequence[Any]) -> None:
+    names = [b.protocol.name for b in benchmarks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"--protocol: {name!r} is given twice (an alias, or two files); leave one of them out"
+            )
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in split(text)]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds {text!r}: write different numbers from 0 on, such as 0,1,2")
+    return seeds
+
+
+def _default_scale(benchmark: object, device: str) -> str:
+    from benchmarks.plan import Benchmark
+
+    assert isinstance(benchmark, Benchmark)
+    by_paper = benchmark.recipe or (device == "cuda" and not benchmark.dataset.is_synthetic)
+    return "paper" if by_paper else "mini"
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"--runs {folder}: cannot be written ({error.strerror}); give another folder"
+        ) from error
