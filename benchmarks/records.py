@@ -51,9 +51,9 @@ def existing(run: Run, runs: Path) -> Record | None:
         print(f"warning: {error}; running it anew, the file is kept as *.old", file=sys.stderr)
         return None
     if record.finished and (record.scale, record.data.synthetic) != (run.scale, run.dataset.is_synthetic):
-        kind = "synthetic" if record.data.synthetic else "real"
         raise ValueError(
-            f"{path}: holds a result of scale {record.scale} on {kind} data; use another --runs folder"
+            f"{path}: holds a result of scale {record.scale} on {record.data.kind} data; "
+            "use another --runs folder"
         )
     return record if record.finished and record.key == run.key else None
 

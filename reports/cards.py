@@ -100,6 +100,10 @@ class DataCard:
             problem = f"{self.root!r} is an absolute path of one machine; write the folder's name only"
             raise FieldError("root", problem)
 
+    @property
+    def kind(self) -> str:
+        return "synthetic" if self.synthetic else "real"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCard:

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 
-from reports.card import announcement
+from reports.board import Board, build_boards
 from reports.codec import dumps
 from reports.columns import METRICS, column_names, definitions
 from reports.files import write_text
 from reports.markdown import page
 from reports.record import Record
-from reports.rows import Row, build_rows, card_of
+from reports.rows import Row, build_rows
 from reports.text import number, plain_table
 
 DIGITS = 4
 """Decimals in CSV and JSON."""
-
-
-def by_protocol(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records by protocol name, names in order, so that no table depends on the order of `records`.
-
-    Where a user has given one name to protocols of several tasks, the task is added to it.
-    """
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: (record.method.name, record.scale, record.seed)):
-        groups[record.protocol.name, record.protocol.task].append(record)
-    names = Counter(name for name, _ in groups)
-    return {
-        name if names[name] == 1 else f"{name}-{task}": groups[name, task] for name, task in sorted(groups)
-    }
+DETAIL = "by_class_and_step"
+"""Of a row, what is drawn but not tabulated."""
 
 
 def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
@@ -46,33 +32,29 @@ def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     return _frame(build_rows(records))
 
 
-def write_leaderboards(records: Sequence[Record], out_dir: Path) -> list[Path]:
+def write_leaderboards(records: Iterable[Record], out_dir: Path) -> list[Path]:
     """Write `<out_dir>/<protocol>.md`, `.csv` and `.json`, each atomically; the paths written.
 
     Raises:
         ValueError: the folder cannot be written.
     """
     paths = []
-    for name, members in by_protocol(records).items():
-        rows = build_rows(members)
-        stem = name.replace("/", "-")
-        texts = {"md": page(members, rows), "csv": _csv(rows), "json": _json(members, rows)}
-        for suffix, text in texts.items():
-            paths.append(out_dir / f"{stem}.{suffix}")
+    for board in build_boards(records):
+        for suffix, text in {"md": page(board), "csv": _csv(board.rows), "json": _json(board)}.items():
+            paths.append(out_dir / f"{board.stem}.{suffix}")
             write_text(paths[-1], text)
     return paths
 
 
-def terminal_table(records: Sequence[Record]) -> str:
+def terminal_table(records: Iterable[Record]) -> str:
     """A short table a protocol, kind of data and scale, for the end of a run."""
     parts = []
-    for name, members in by_protocol(records).items():
-        for (data, scale), rows in groupby(build_rows(members), key=lambda row: (row["data"], row["scale"])):
-            kind = (
-                "SYNTHETIC stand-in, not comparable with published numbers" if data == "synthetic" else data
-            )
-            heading = f"{name} · {scale} scale · {kind} · {METRICS[members[0].protocol.task]} in %"
-            parts.append(f"{heading}\n{_short_table(list(rows))}")
+    for board in build_boards(records):
+        for section in board.sections:
+            synthetic = section.data == "synthetic"
+            kind = "SYNTHETIC stand-in, not comparable with published numbers" if synthetic else section.data
+            heading = f"{board.name} · {section.scale} scale · {kind} · {METRICS[board.protocol.task]} in %"
+            parts.append(f"{heading}\n{_short_table(section.rows)}")
     return "\n\n".join(parts)
 
 
@@ -94,7 +76,8 @@ def _short_table(rows: Sequence[Row]) -> str:
 
 
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
-    frame = pd.DataFrame([{key: value for key, value in row.items() if key != "by_class"} for row in rows])
+    hidden = ("by_class", DETAIL)
+    frame = pd.DataFrame([{key: row[key] for key in row if key not in hidden} for row in rows])
     measured = [name.removesuffix("_std") for name in frame.columns if name.endswith("_std")]
     floats = [*measured, *(f"{name}_std" for name in measured), "train_minutes", "peak_memory_mb"]
     wholes = ["seeds", "parameters", "replay_images", "year"]
@@ -105,15 +88,13 @@ def _csv(rows: Sequence[Row]) -> str:
     return _frame(rows).round(DIGITS).to_csv(index=False, lineterminator="\n")
 
 
-def _json(records: Sequence[Record], rows: Sequence[Row]) -> str:
-    protocol = card_of(records)
-    kinds = {row["data"] for row in rows}
+def _json(board: Board) -> str:
     content = {
-        "announcement": announcement(protocol.dataset_title, len(kinds) > 1) if "synthetic" in kinds else "",
-        "protocol": asdict(protocol),
-        "columns": column_names(protocol),
-        "definitions": definitions(protocol),
-        "rows": [{key: _rounded(value) for key, value in row.items()} for row in rows],
+        "announcement": board.announcement,
+        "protocol": asdict(board.protocol),
+        "columns": column_names(board.protocol),
+        "definitions": definitions(board.protocol),
+        "rows": [{key: _rounded(row[key]) for key in row if key != DETAIL} for row in board.rows],
     }
     return dumps(content) + "\n"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
-from reports.card import announcement, card_lines
+from reports.board import Board, Section
+from reports.card import card_lines
 from reports.columns import (
     ASSIGNED,
     LABELLED,
@@ -15,7 +15,7 @@ from reports.columns import (
     step_columns,
 )
 from reports.record import ProtocolCard, Record
-from reports.rows import Row, card_of
+from reports.rows import Row
 from reports.text import MISSING, number, pipe_table
 from reports.variants import flat_recipe
 
@@ -24,34 +24,25 @@ LOWER = "↓"
 HEADINGS = {"sq": "SQ", "rq": "RQ", "ap50": "AP50", "ap75": "AP75"}
 
 
-def page(records: Sequence[Record], rows: Sequence[Row]) -> str:
+def page(board: Board) -> str:
     """The whole page: announcement, card, a section for each kind of data and scale, definitions."""
-    protocol = card_of(records)
-    kinds = {row["data"] for row in rows}
-    lines = []
-    if "synthetic" in kinds:
-        lines += [announcement(protocol.dataset_title, partly=len(kinds) > 1), ""]
+    protocol = board.protocol
+    lines = [board.announcement, ""] if board.announcement else []
     title = f"{protocol.name}: {protocol.title}" if protocol.title else protocol.name
     lines += [f"# {title}", "", *card_lines(protocol)]
-    for (data, scale), members in groupby(rows, key=lambda row: (row["data"], row["scale"])):
-        of_section = [
-            record
-            for record in records
-            if record.scale == scale and ("synthetic" if record.data.synthetic else "real") == data
-        ]
-        lines += ["", *_section(protocol, of_section, list(members))]
+    for section in board.sections:
+        lines += ["", *_section(protocol, section)]
     lines += ["", "## Columns", ""]
     lines += [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
     return "\n".join(lines) + "\n"
 
 
-def _section(protocol: ProtocolCard, records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
-    first = rows[0]
-    data = "synthetic stand-in data" if first["data"] == "synthetic" else "real data"
+def _section(protocol: ProtocolCard, section: Section) -> list[str]:
+    rows, records = section.rows, section.records
     images = dict.fromkeys(f"{record.data.train_images} training" for record in records)
     tested = dict.fromkeys(f"{record.data.val_images} validation" for record in records)
     lines = [
-        f"## {first['scale']} scale, {data}",
+        f"## {section.title}",
         "",
         f"- **Images:** {', '.join(images)}; {', '.join(tested)}",
         f"- **Seeds:** {_seeds(rows)}",
@@ -59,7 +50,7 @@ def _section(protocol: ProtocolCard, records: Sequence[Record], rows: Sequence[R
         "",
         _main_table(protocol, rows),
         "",
-        f"{first['metric']} in %, after the last step. Best in **bold**, second <u>underlined</u>; "
+        f"{rows[0]['metric']} in %, after the last step. Best in **bold**, second <u>underlined</u>; "
         f"{MISSING} is not defined.",
     ]
     if any(row["offline"] for row in rows):

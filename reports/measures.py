@@ -8,7 +8,7 @@ quality those with any segment, true or predicted (panopticapi `evaluation.py@pq
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from numpy.typing import NDArray
@@ -29,8 +29,9 @@ class Measures:
     averages: Values
     """Means over all steps, the first included (PLOP's "avg"); None for joint."""
     forgetting: float | None
-    by_class: dict[int, float | None]
-    """Quality after the last step by label id; None for a class where it is not defined."""
+    histories: tuple[Mapping[int, float | None], ...]
+    """Quality after each step of the protocol by label id; None for a class where it is not defined. Empty
+    for a step that was not measured."""
 
     @property
     def final(self) -> Values:
@@ -51,15 +52,17 @@ def measure(record: Record) -> Measures:
         )
     protocol = record.protocol
     known = tuple(measure_step(step, protocol) for step in record.steps)
+    unmeasured = len(protocol.steps) - len(known)
+    histories = tuple(quality_by_label(step) for step in record.steps)
     averaged = {name: name.replace("all", "average") for name in known[-1] if name in AVERAGED}
     return Measures(
-        steps=(None,) * (len(protocol.steps) - len(known)) + known,
+        steps=(None,) * unmeasured + known,
         averages={
             average: None if record.is_offline else _mean(step[name] for step in known)
             for name, average in averaged.items()
         },
-        forgetting=None if record.is_offline else _forgetting(record, known),
-        by_class=quality_by_label(record.steps[-1]),
+        forgetting=None if record.is_offline else _forgetting(protocol, known, histories),
+        histories=({},) * unmeasured + histories,
     )
 
 
@@ -131,16 +134,17 @@ class _Groups:
         return {name: _mean(quality.get(label) for label in labels) for name, labels in groups.items()}
 
 
-def _forgetting(record: Record, steps: tuple[Values, ...]) -> float | None:
+def _forgetting(
+    protocol: ProtocolCard, steps: Sequence[Values], histories: Sequence[Mapping[int, float | None]]
+) -> float | None:
     """Points lost since the best earlier step: mean over the foreground classes learnt before the last step.
 
     Negative where the classes got better. Domain-incremental: the loss of `all` instead. None for one step.
     """
-    if record.protocol.is_domain_incremental:
+    if protocol.is_domain_incremental:
         return _lost([step["all"] for step in steps])
-    histories = [quality_by_label(step) for step in record.steps]
     labels = dict.fromkeys(label for history in histories[:-1] for label in history)
-    foreground = [label for label in labels if label != BACKGROUND or not record.protocol.background]
+    foreground = [label for label in labels if label != BACKGROUND or not protocol.background]
     return _mean(_lost([history.get(label) for history in histories]) for label in foreground)
 
 

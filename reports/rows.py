@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from reports.measures import Measures, measure
 from reports.record import ProtocolCard, Record
 
 Row = dict[str, Any]
-"""One row: a value a column, None where it is not defined, and the quality `by_class`, by label id."""
+"""One row: a value a column, None where it is not defined. Besides, by label id, `by_class`: the quality after the
+last step, and `by_class_and_step`: one value a step of the protocol. All are means over seeds."""
 
 
 def build_rows(records: Sequence[Record]) -> list[Row]:
@@ -27,7 +29,7 @@ def build_rows(records: Sequence[Record]) -> list[Row]:
         raise ValueError(
             f"records of {len(names)} protocols {names}; a leaderboard has one, group them first"
         )
-    columns = [*column_names(card_of(records)), "by_class"]
+    columns = [*column_names(card_of(records)), "by_class", "by_class_and_step"]
     rows = []
     for identity, (variant, members) in variants.group(records).items():
         row = _row(sorted(members, key=lambda record: record.seed))
@@ -93,7 +95,7 @@ def _identity(record: Record) -> Row:
 
 
 def _quality(finished: list[Record]) -> Row:
-    """Mean and `_std` of every measured column over the seeds, and the mean quality of each class."""
+    """Mean and `_std` of every measured column over the seeds, and the mean of each class and step."""
     if not finished:
         return {}
     measures = [measure(record) for record in finished]
@@ -103,13 +105,25 @@ def _quality(finished: list[Record]) -> Row:
         values = [value for seed in seeds if (value := seed[column]) is not None]
         row[column] = float(np.mean(values)) if values else None
         row[f"{column}_std"] = float(np.std(values, ddof=1)) if len(values) >= 2 else None
-    labels = dict.fromkeys(label for each in measures for label in each.by_class)
-    per_class = {label: [each.by_class.get(label) for each in measures] for label in labels}
-    row["by_class"] = {
-        label: None if None in values else float(np.mean(np.asarray(values, dtype=np.float64)))
-        for label, values in per_class.items()
-    }
+    row["by_class_and_step"] = series = _by_class_and_step(measures)
+    row["by_class"] = {label: values[-1] for label, values in series.items()}
     return row
+
+
+def _by_class_and_step(measures: Sequence[Measures]) -> dict[int, tuple[float | None, ...]]:
+    labels = dict.fromkeys(label for each in measures for label in each.histories[-1])
+    values = {
+        label: [[history.get(label) for history in each.histories] for each in measures] for label in labels
+    }
+    return {
+        label: tuple(_mean_over_seeds(step) for step in zip(*of_seeds, strict=True))
+        for label, of_seeds in values.items()
+    }
+
+
+def _mean_over_seeds(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def _values(measures: Measures) -> dict[str, float | None]:

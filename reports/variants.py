@@ -25,8 +25,7 @@ def group(records: Sequence[Record]) -> dict[tuple[str, ...], tuple[str, list[Re
     protocol_keys = _differing(protocols)
     by_name: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for position, record in enumerate(records):
-        kind = "synthetic" if record.data.synthetic else "real"
-        by_name[record.method.name, record.scale, kind].append(position)
+        by_name[record.method.name, record.scale, record.data.kind].append(position)
     rows: dict[tuple[str, ...], tuple[str, list[Record]]] = {}
     for name, positions in by_name.items():
         setups = _completed([records[position] for position in positions])

@@ -26,7 +26,7 @@ def test_groups_with_and_without_background(make: Make) -> None:
     assert final["all"] == near((90 + 40 + 55 + 20 + 10) / 5)
     assert final["old_no_background"] == near((40 + 55) / 2)
     assert final["all_no_background"] == near((40 + 55 + 20 + 10) / 4)
-    assert measures.by_class == {0: near(90), 1: near(40), 2: near(55), 3: near(20), 4: near(10)}
+    assert measures.histories[-1] == {0: near(90), 1: near(40), 2: near(55), 3: near(20), 4: near(10)}
 
 
 def test_each_step_counts_the_classes_known_by_then(make: Make) -> None:
@@ -51,7 +51,7 @@ def test_classes_without_ground_truth_are_left_out(make: Make) -> None:
     assert measures.final["new"] is None
     assert measures.final["all"] == near(65)
     assert measures.forgetting == near(20)
-    assert measures.by_class[2] is None
+    assert measures.histories[-1][2] is None
 
 
 def test_joint_has_no_series(make: Make) -> None:
