@@ -14,8 +14,8 @@ from reports.measures import Measures, measure
 from reports.record import ProtocolCard, Record
 
 Row = dict[str, Any]
-"""One row: a value a column, None where it is not defined. Besides, by label id, `by_class`: the quality after the
-last step, and `by_class_and_step`: one value a step of the protocol. All are means over seeds."""
+"""One row: a value a column, None where it is not defined, means over seeds. Besides, by label id, `by_class`:
+the quality after the last step, and `by_class_and_step`: one value a step of the protocol."""
 
 
 def build_rows(records: Sequence[Record]) -> list[Row]:
