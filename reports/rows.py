@@ -14,8 +14,10 @@ from reports.measures import Measures, measure
 from reports.record import ProtocolCard, Record
 
 Row = dict[str, Any]
-"""One row: a value a column, None where it is not defined, means over seeds. Besides, by label id, `by_class`:
-the quality after the last step, and `by_class_and_step`: one value a step of the protocol."""
+"""One row: a value a column, None where it is not defined, means over seeds.
+
+Besides, by label id, `by_class`: the quality after the last step, and `by_class_and_step`: one value a step.
+"""
 
 
 def build_rows(records: Sequence[Record]) -> list[Row]:
