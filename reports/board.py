@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from reports.card import announcement
+from reports.card import STAND_IN, warning
 from reports.record import ProtocolCard, Record
 from reports.rows import Row, build_rows, card_of
 
@@ -48,10 +48,15 @@ class Board:
         return [row for section in self.sections for row in section.rows]
 
     @property
-    def announcement(self) -> str:
-        """The warning that stands first where data are synthetic, else ""."""
+    def warning(self) -> str:
+        """What `STAND_IN` announces where data are synthetic, else ""."""
         kinds = {section.data for section in self.sections}
-        return announcement(self.protocol.dataset_title, len(kinds) > 1) if "synthetic" in kinds else ""
+        return warning(self.protocol.dataset_title, len(kinds) > 1) if "synthetic" in kinds else ""
+
+    @property
+    def announcement(self) -> str:
+        """The warning as the first line of a Markdown page, else ""."""
+        return f"> **{STAND_IN}** {self.warning}" if self.warning else ""
 
 
 def build_boards(records: Iterable[Record]) -> list[Board]:

@@ -1,8 +1,13 @@
-"""The protocol card on top of every leaderboard, in words."""
+"""The facts on top of every leaderboard, in words: the protocol card, and what its runs have in common."""
 
 from __future__ import annotations
 
-from reports.record import ProtocolCard
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reports.record import ProtocolCard, Record
+from reports.rows import Row
+from reports.variants import flat_recipe
 
 SETTINGS = {
     "overlapped": "a step sees every image with a pixel of its classes; other classes are unlabelled there",
@@ -12,53 +17,104 @@ SETTINGS = {
 }
 PLACES = {0: "background", 255: "ignored"}
 RULE_OF_SEGMENTS = (
-    "- **At test:** images that show no class learnt so far are left out; "
+    "images that show no class learnt so far are left out; "
     "what is predicted on classes of later steps is wrong"
 )
 FEW_CLASSES = 25
 """Up to so many classes are listed by name."""
 
 
-def announcement(dataset_title: str, partly: bool) -> str:
-    """The first line of a table on synthetic data. `partly`: other sections are on real data."""
+STAND_IN = "Synthetic stand-in."
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One item of a card. What stands in `backticks` is code, in Markdown as elsewhere."""
+
+    label: str
+    text: str
+    details: tuple[str, ...] = ()
+
+
+def warning(dataset_title: str, partly: bool) -> str:
+    """What `STAND_IN` means, before a table on synthetic data. `partly`: other sections are on real data."""
     where = "The sections marked synthetic were" if partly else "All numbers below were"
     return (
-        f"> **Synthetic stand-in.** {where} measured on drawn images, not on {dataset_title}: "
+        f"{where} measured on drawn images, not on {dataset_title}: "
         "they compare methods with each other and are not comparable with published numbers."
     )
 
 
-def card_lines(protocol: ProtocolCard) -> list[str]:
-    """The card as Markdown list items."""
+def as_markdown(facts: Iterable[Fact]) -> list[str]:
+    """The facts as Markdown list items."""
+    lines = []
+    for fact in facts:
+        lines += [f"- **{fact.label}:** {fact.text}", *(f"  - {detail}" for detail in fact.details)]
+    return lines
+
+
+def protocol_facts(protocol: ProtocolCard) -> list[Fact]:
+    """The protocol card."""
     meaning = SETTINGS.get(protocol.setting)
     sizes = [len(step.domains) if step.domains else len(step.classes) for step in protocol.steps]
     unit = "domains" if protocol.is_domain_incremental else "classes"
     total = len({label for step in protocol.steps for label in step.classes})
     learnt = f"{' + '.join(map(str, sizes))} {unit}; {total} classes in all"
-    lines = [
-        f"- **Data set:** {protocol.dataset_title}",
-        f"- **Task:** {protocol.task} segmentation",
-        f"- **Setting:** {protocol.setting}" + (f": {meaning}" if meaning else ""),
-        f"- **Steps:** {len(protocol.steps)}, of {learnt}",
-        *(_named_steps(protocol) if total <= FEW_CLASSES else []),
-        *(_rules_of_pixels(protocol) if protocol.task == "semantic" else [RULE_OF_SEGMENTS]),
-    ]
-    return lines + [f"- **Note:** {note}" for note in protocol.notes]
-
-
-def _named_steps(protocol: ProtocolCard) -> list[str]:
-    lines = []
-    for index, step in enumerate(protocol.steps):
-        names = step.domains or tuple(protocol.class_names[label] for label in step.classes)
-        lines.append(f"  - step {index}: {', '.join(names)}")
-    return lines
-
-
-def _rules_of_pixels(protocol: ProtocolCard) -> list[str]:
-    counted = "counted as a class" if protocol.background else "none"
+    named = _named_steps(protocol) if total <= FEW_CLASSES else ()
+    semantic = protocol.task == "semantic"
     return [
-        f"- **Background:** {counted}",
-        f"- **Label rules** ({protocol.rules.name}): {_rules(protocol)}",
+        Fact("Data set", protocol.dataset_title),
+        Fact("Task", f"{protocol.task} segmentation"),
+        Fact("Setting", protocol.setting + (f": {meaning}" if meaning else "")),
+        Fact("Steps", f"{len(protocol.steps)}, of {learnt}", named),
+        *(_rules_of_pixels(protocol) if semantic else [Fact("At test", RULE_OF_SEGMENTS)]),
+        *(Fact("Note", note) for note in protocol.notes),
+    ]
+
+
+def run_facts(records: Sequence[Record], rows: Sequence[Row]) -> list[Fact]:
+    """What the runs of one section saw: images, seeds, and the recipe."""
+    images = dict.fromkeys(f"{record.data.train_images} training" for record in records)
+    tested = dict.fromkeys(f"{record.data.val_images} validation" for record in records)
+    return [
+        Fact("Images", f"{', '.join(images)}; {', '.join(tested)}"),
+        Fact("Seeds", _seeds(rows)),
+        *_recipe(records),
+    ]
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    seeds = sorted({int(seed) for row in rows for seed in row["seed_list"].split()})
+    spread = "; mean ± standard deviation where two or more finished" if len(seeds) > 1 else ""
+    return (", ".join(map(str, seeds)) or "none finished") + spread
+
+
+def _recipe(records: Sequence[Record]) -> list[Fact]:
+    """The recipe that all rows share, and what single methods have otherwise."""
+    recipes = {record.method.name: flat_recipe(record) for record in records}
+    keys = sorted({key for recipe in recipes.values() for key in recipe})
+    shared = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) == 1]
+    first = next(iter(recipes.values()))
+    own = []
+    for name, recipe in recipes.items():
+        values = ", ".join(f"{key} = {value}" for key, value in sorted(recipe.items()) if key not in shared)
+        own += [f"`{name}` alone: {values}"] if values else []
+    text = ", ".join(f"{key} = {first[key]}" for key in shared) or "the methods share no setting"
+    return [Fact("Recipe", text, tuple(own))] if keys else []
+
+
+def _named_steps(protocol: ProtocolCard) -> tuple[str, ...]:
+    names = [
+        step.domains or tuple(protocol.class_names[label] for label in step.classes)
+        for step in protocol.steps
+    ]
+    return tuple(f"step {index}: {', '.join(each)}" for index, each in enumerate(names))
+
+
+def _rules_of_pixels(protocol: ProtocolCard) -> list[Fact]:
+    return [
+        Fact("Background", "counted as a class" if protocol.background else "none"),
+        Fact("Label rules", f"{protocol.rules.name}: {_rules(protocol)}"),
     ]
 
 

@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.board import Board, Section
-from reports.card import card_lines
-from reports.columns import (
-    ASSIGNED,
-    LABELLED,
-    LOWER_IS_BETTER,
-    definitions,
-    main_columns,
-    step_columns,
-)
-from reports.record import ProtocolCard, Record
+from reports.card import as_markdown, protocol_facts, run_facts
+from reports.columns import ASSIGNED, LABELLED, definitions, main_columns, step_columns
+from reports.ranking import arrow, heading, marks, places
+from reports.record import ProtocolCard
 from reports.rows import Row
 from reports.text import MISSING, number, pipe_table
-from reports.variants import flat_recipe
-
-HIGHER = "↑"
-LOWER = "↓"
-HEADINGS = {"sq": "SQ", "rq": "RQ", "ap50": "AP50", "ap75": "AP75"}
 
 
 def page(board: Board) -> str:
@@ -29,7 +18,7 @@ def page(board: Board) -> str:
     protocol = board.protocol
     lines = [board.announcement, ""] if board.announcement else []
     title = f"{protocol.name}: {protocol.title}" if protocol.title else protocol.name
-    lines += [f"# {title}", "", *card_lines(protocol)]
+    lines += [f"# {title}", "", *as_markdown(protocol_facts(protocol))]
     for section in board.sections:
         lines += ["", *_section(protocol, section)]
     lines += ["", "## Columns", ""]
@@ -38,15 +27,11 @@ def page(board: Board) -> str:
 
 
 def _section(protocol: ProtocolCard, section: Section) -> list[str]:
-    rows, records = section.rows, section.records
-    images = dict.fromkeys(f"{record.data.train_images} training" for record in records)
-    tested = dict.fromkeys(f"{record.data.val_images} validation" for record in records)
+    rows = section.rows
     lines = [
         f"## {section.title}",
         "",
-        f"- **Images:** {', '.join(images)}; {', '.join(tested)}",
-        f"- **Seeds:** {_seeds(rows)}",
-        *_recipe(records),
+        *as_markdown(run_facts(section.records, rows)),
         "",
         _main_table(protocol, rows),
         "",
@@ -58,28 +43,6 @@ def _section(protocol: ProtocolCard, section: Section) -> list[str]:
     lines += _labelled(rows)
     lines += ["", "### After each step", "", _step_table(protocol, rows), "", "### What was run", ""]
     return [*lines, _run_table(rows)]
-
-
-def _seeds(rows: Sequence[Row]) -> str:
-    seeds = sorted({int(seed) for row in rows for seed in row["seed_list"].split()})
-    spread = "; mean ± standard deviation where two or more finished" if len(seeds) > 1 else ""
-    return (", ".join(map(str, seeds)) or "none finished") + spread
-
-
-def _recipe(records: Sequence[Record]) -> list[str]:
-    """The recipe that all rows share, and what single methods have otherwise."""
-    recipes = {record.method.name: flat_recipe(record) for record in records}
-    keys = sorted({key for recipe in recipes.values() for key in recipe})
-    shared = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) == 1]
-    lines = []
-    if shared:
-        first = next(iter(recipes.values()))
-        lines.append("- **Recipe:** " + ", ".join(f"{key} = {first[key]}" for key in shared))
-    for name, recipe in recipes.items():
-        own = ", ".join(f"{key} = {value}" for key, value in sorted(recipe.items()) if key not in shared)
-        if own:
-            lines.append(f"  - `{name}` alone: {own}")
-    return lines
 
 
 def _main_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
@@ -129,8 +92,7 @@ def _measured_table(cells: dict[str, list[str]], rows: Sequence[Row]) -> str:
 
 def _cells(columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[str]]:
     """The cells of some measured columns by their headings."""
-    arrows = {column: LOWER if column in LOWER_IS_BETTER else HIGHER for column in columns}
-    return {f"{_heading(column)} {arrow}": _ranked(column, rows, arrow) for column, arrow in arrows.items()}
+    return {f"{heading(column)} {arrow(column)}": _ranked(column, rows) for column in columns}
 
 
 def _run_table(rows: Sequence[Row]) -> str:
@@ -156,28 +118,15 @@ def _run_table(rows: Sequence[Row]) -> str:
 
 def _name(row: Row) -> str:
     name = f"`{_escape(row['method'])}`"
-    marks = [] if row["origin"] == "built-in" else [row["origin"]]
-    marks += [row["variant"]] if row["variant"] else []
-    return f"{name} ({_escape('; '.join(marks))})" if marks else name
+    return f"{name} ({_escape(marks(row))})" if marks(row) else name
 
 
-def _heading(column: str) -> str:
-    if column in HEADINGS:
-        return HEADINGS[column]
-    return column.replace("_no_background", " without background").removesuffix("_labelled").replace("_", " ")
-
-
-def _ranked(column: str, rows: Sequence[Row], arrow: str) -> list[str]:
-    """The cells of a column, the best bold and the second underlined, by the value as printed."""
-    ranked = [row for row in rows if row[column] is not None and not row["offline"]]
-    values = sorted({round(row[column], 1) for row in ranked}, reverse=arrow == HIGHER)
+def _ranked(column: str, rows: Sequence[Row]) -> list[str]:
+    """The cells of a column, the best bold and the second underlined."""
     cells = []
-    for row in rows:
+    for row, place in zip(rows, places(column, rows), strict=True):
         text = number(row[column], row[f"{column}_std"])
-        value = None if row[column] is None or row["offline"] else round(row[column], 1)
-        if value is not None and len(ranked) > 1 and value in values[:2]:
-            text = f"**{text}**" if value == values[0] else f"<u>{text}</u>"
-        cells.append(text)
+        cells.append(f"**{text}**" if place == 1 else f"<u>{text}</u>" if place == 2 else text)
     return cells
 
 
