@@ -6,6 +6,7 @@ measure of each channel (IoU, PQ or AP), in 0..1, NaN where it is not defined.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -207,14 +208,17 @@ def _check_columns(counts: object, first: str, *others: str) -> None:
         if len(values) != length:
             wanted = f"as many as {first} has ({length})"
             raise FieldError(name, f"{len(values)} counts, expected {wanted}; {REMEDY}")
-        for position, value in enumerate(values):
-            if value is not None and value < 0:
-                problem = f"{value} is negative, expected a number >= 0; {REMEDY}"
-                raise FieldError(f"{name}[{position}]", problem)
+        known = [value for value in values if value is not None] if None in values else values
+        lowest = min(known, default=0)
+        if lowest < 0:
+            problem = f"{lowest} is negative, expected a number >= 0; {REMEDY}"
+            raise FieldError(f"{name}[{values.index(lowest)}]", problem)
 
 
 def _check_part(counts: object, part: str, whole: str, slack: float = 0) -> None:
-    pairs = zip(getattr(counts, part), getattr(counts, whole), strict=True)
-    for position, (value, most) in enumerate(pairs):
-        if value > most + slack * most:
-            raise FieldError(f"{part}[{position}]", f"{value} exceeds the {most} of {whole}; {REMEDY}")
+    values, wholes = getattr(counts, part), getattr(counts, whole)
+    most = [value + slack * value for value in wholes] if slack else wholes
+    if any(map(operator.gt, values, most)):
+        position = next(i for i, (value, limit) in enumerate(zip(values, most, strict=True)) if value > limit)
+        problem = f"{values[position]} exceeds the {wholes[position]} of {whole}; {REMEDY}"
+        raise FieldError(f"{part}[{position}]", problem)

@@ -1,10 +1,37 @@
-"""Files that are either whole or not there."""
+"""Files that are written whole or not at all, and read only where they are plain files of a sane size."""
 
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
+
+LARGEST_MIB = 64
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file.
+
+    Raises:
+        ValueError: no plain file, such as a folder or a pipe; too large; not readable; not UTF-8.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path}: is no plain file; give the path of a file")
+        if status.st_size > LARGEST_MIB * 2**20:
+            size = f"{status.st_size / 2**20:.0f} MiB"
+            raise ValueError(
+                f"{path}: has {size}, more than the {LARGEST_MIB} that are read; is it a record?"
+            )
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}); restore the file, or save it as UTF-8") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,9 +8,10 @@ quality those with any segment, true or predicted (panopticapi `evaluation.py@pq
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import NDArray
 
 from reports.record import InstanceCounts, PanopticCounts, ProtocolCard, Record, SemanticCounts, StepRecord
@@ -50,18 +51,21 @@ def measure(record: Record) -> Measures:
         raise ValueError(
             f"{record.method.name} seed {record.seed}: status {record.status!r}; measure finished runs"
         )
-    protocol = record.protocol
-    known = tuple(measure_step(step, protocol) for step in record.steps)
+    protocol, steps = record.protocol, record.steps
+    qualities = [100 * step.counts.quality() for step in steps]
+    known = tuple(
+        _measure_step(step, quality, protocol) for step, quality in zip(steps, qualities, strict=True)
+    )
     unmeasured = len(protocol.steps) - len(known)
-    histories = tuple(quality_by_label(step) for step in record.steps)
+    histories = tuple(_by_label(step, quality) for step, quality in zip(steps, qualities, strict=True))
     averaged = {name: name.replace("all", "average") for name in known[-1] if name in AVERAGED}
     return Measures(
         steps=(None,) * unmeasured + known,
         averages={
-            average: None if record.is_offline else _mean(step[name] for step in known)
+            average: None if record.is_offline else _mean([step[name] for step in known])
             for name, average in averaged.items()
         },
-        forgetting=None if record.is_offline else _forgetting(protocol, known, histories),
+        forgetting=None if record.is_offline else _forgetting(record, known, qualities),
         histories=({},) * unmeasured + histories,
     )
 
@@ -69,26 +73,18 @@ def measure(record: Record) -> Measures:
 AVERAGED = ("all", "all_labelled", "all_assigned")
 
 
-def quality_by_label(step: StepRecord) -> dict[int, float | None]:
-    """IoU, PQ or AP in per cent by label id, in channel order; None for a class where it is not defined."""
-    return _by_label(step, step.counts.quality())
-
-
-def measure_step(step: StepRecord, protocol: ProtocolCard) -> Values:
-    """The groups of classes after one step, and what else the task tells.
+def _measure_step(step: StepRecord, quality: NDArray, protocol: ProtocolCard) -> Values:
+    """The groups of classes after one step, and what else the task tells; `quality` (K,) in per cent.
 
     `old` = the first step's classes, `new` = those of all later steps so far. `old` and `all` count the
     background where the protocol does, all other groups never. In a domain-incremental protocol each step
     learns all classes anew, so a split by class says nothing: its `old` and `new` are None.
     """
-    quality = quality_by_label(step)
     groups = _Groups.of(step, protocol)
-    background = [label for label in quality if label not in groups.all]
-    by_class = not protocol.is_domain_incremental
     values = {
-        "old": _mean(quality[label] for label in background + groups.old) if by_class else None,
-        "new": _mean(quality[label] for label in groups.new),
-        "all": _mean(quality.values()),
+        "old": None if groups.old is None else _mean(quality[groups.old | ~groups.all]),
+        "new": None if groups.new is None else _mean(quality[groups.new]),
+        "all": _mean(quality),
     }
     counts = step.counts
     if isinstance(counts, SemanticCounts):
@@ -96,72 +92,72 @@ def measure_step(step: StepRecord, protocol: ProtocolCard) -> Values:
         if protocol.zero_is_unlabelled:
             for suffix, assigned_only in (("labelled", False), ("assigned", True)):
                 iou = counts.labelled_iou(assigned_only)
-                means = groups.means({} if iou is None else _by_label(step, iou))
+                means = groups.means(np.full_like(quality, np.nan) if iou is None else 100 * iou)
                 values |= {f"{name}_{suffix}": mean for name, mean in means.items()}
     elif isinstance(counts, PanopticCounts):
-        things = set(protocol.things)
+        things = np.isin(step.channels, protocol.things)
         values |= {
-            "sq": _mean(_by_label(step, counts.segmentation_quality()).values()),
-            "rq": _mean(_by_label(step, counts.recognition_quality()).values()),
-            "things": _mean(value for label, value in quality.items() if label in things),
-            "stuff": _mean(value for label, value in quality.items() if label not in things),
+            "sq": _mean(100 * counts.segmentation_quality()),
+            "rq": _mean(100 * counts.recognition_quality()),
+            "things": _mean(quality[things]),
+            "stuff": _mean(quality[~things]),
         }
     elif isinstance(counts, InstanceCounts):
-        values["ap50"] = _mean(_by_label(step, counts.quality_at(50)).values())
-        values["ap75"] = _mean(_by_label(step, counts.quality_at(75)).values())
+        values["ap50"] = _mean(100 * counts.quality_at(50))
+        values["ap75"] = _mean(100 * counts.quality_at(75))
     return values
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """Label ids known after a step, the background in none of them."""
+    """Which channels (K,) are of which group after a step; the background is in none."""
 
-    old: list[int]
-    new: list[int]
-    all: list[int]
+    old: NDArray[np.bool_] | None
+    new: NDArray[np.bool_] | None
+    """These two are None where a step learns all classes anew."""
+    all: NDArray[np.bool_]
 
     @classmethod
     def of(cls, step: StepRecord, protocol: ProtocolCard) -> _Groups:
-        known = [label for label in step.channels if label != BACKGROUND or not protocol.background]
+        labels = np.asarray(step.channels)
+        known = (labels != BACKGROUND) | (not protocol.background)
         if protocol.is_domain_incremental:
-            return cls([], [], known)
-        first = set(protocol.steps[0].classes)
-        old = [label for label in known if label in first]
-        return cls(old, [label for label in known if label not in first], known)
+            return cls(None, None, known)
+        first = np.isin(labels, protocol.steps[0].classes)
+        return cls(known & first, known & ~first, known)
 
-    def means(self, quality: Mapping[int, float | None]) -> dict[str, float | None]:
+    def means(self, quality: NDArray) -> dict[str, float | None]:
         groups = {"old": self.old, "new": self.new, "all": self.all}
-        return {name: _mean(quality.get(label) for label in labels) for name, labels in groups.items()}
+        return {name: None if who is None else _mean(quality[who]) for name, who in groups.items()}
 
 
-def _forgetting(
-    protocol: ProtocolCard, steps: Sequence[Values], histories: Sequence[Mapping[int, float | None]]
-) -> float | None:
+def _forgetting(record: Record, steps: Sequence[Values], qualities: Sequence[NDArray]) -> float | None:
     """Points lost since the best earlier step: mean over the foreground classes learnt before the last step.
 
     Negative where the classes got better. Domain-incremental: the loss of `all` instead. None for one step.
     """
+    protocol = record.protocol
+    if len(steps) == 1:
+        return None
     if protocol.is_domain_incremental:
-        return _lost([step["all"] for step in steps])
-    labels = dict.fromkeys(label for history in histories[:-1] for label in history)
-    foreground = [label for label in labels if label != BACKGROUND or not protocol.background]
-    return _mean(_lost([history.get(label) for history in histories]) for label in foreground)
-
-
-def _lost(series: list[float | None]) -> float | None:
-    earlier = [value for value in series[:-1] if value is not None]
-    return max(earlier) - series[-1] if earlier and series[-1] is not None else None
+        history = np.asarray([[step["all"]] for step in steps], dtype=np.float64)
+    else:
+        history = np.full((len(steps), len(protocol.class_names)), np.nan)
+        for step, quality in zip(record.steps, qualities, strict=True):
+            history[step.index, step.channels] = quality
+        if protocol.background:
+            history[:, BACKGROUND] = np.nan
+    return _mean(np.fmax.reduce(history[:-1]) - history[-1])
 
 
 def _by_label(step: StepRecord, quality: NDArray) -> dict[int, float | None]:
-    """(K,) of one value a channel, NaN where undefined -> per cent by label id."""
-    values = (100 * quality).tolist()
-    return {
-        label: None if math.isnan(value) else value
-        for label, value in zip(step.channels, values, strict=True)
-    }
+    """(K,) of one value a channel, NaN where undefined -> the same by label id, in channel order."""
+    values = [None if math.isnan(value) else value for value in quality.tolist()]
+    return dict(zip(step.channels, values, strict=True))
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
+def _mean(values: NDArray | Sequence[float | None]) -> float | None:
+    """The mean of what is defined: neither NaN nor None."""
+    array = np.asarray(values, dtype=np.float64)
+    defined = array[~np.isnan(array)].tolist()
     return math.fsum(defined) / len(defined) if defined else None

@@ -7,7 +7,6 @@ asked: two identical runs are equal after `without_cost`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,9 +22,9 @@ from reports.cards import (
     check_labels,
     check_not_negative,
 )
-from reports.codec import FieldError, decode, dumps
+from reports.codec import FieldError, decode, dumps, loads
 from reports.counts import Counts, InstanceCounts, PanopticCounts, SemanticCounts
-from reports.files import write_text
+from reports.files import read_text, write_text
 
 __all__ = [
     "FAILED",
@@ -171,17 +170,9 @@ def read(path: Path) -> Record:
     Raises:
         ValueError: one line with the file, the field's dotted path, its value and the remedy.
     """
+    text = read_text(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: not valid JSON ({error}); restore the file, or delete it and rerun"
-        ) from None
-    try:
+        value = loads(text)
         _check_schema(value)
         record: Record = decode(Record, _upgraded(value))
     except FieldError as error:

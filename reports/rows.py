@@ -113,19 +113,14 @@ def _quality(finished: list[Record]) -> Row:
 
 
 def _by_class_and_step(measures: Sequence[Measures]) -> dict[int, tuple[float | None, ...]]:
-    labels = dict.fromkeys(label for each in measures for label in each.histories[-1])
-    values = {
-        label: [[history.get(label) for history in each.histories] for each in measures] for label in labels
-    }
+    """None where a seed has no value."""
+    labels = list(dict.fromkeys(label for each in measures for label in each.histories[-1]))
+    values = [[[*map(step.get, labels)] for step in each.histories] for each in measures]
+    means = np.asarray(values, dtype=np.float64).mean(axis=0)
     return {
-        label: tuple(_mean_over_seeds(step) for step in zip(*of_seeds, strict=True))
-        for label, of_seeds in values.items()
+        label: tuple(None if math.isnan(value) else value for value in series)
+        for label, series in zip(labels, means.T.tolist(), strict=True)
     }
-
-
-def _mean_over_seeds(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def _values(measures: Measures) -> dict[str, float | None]:

@@ -6,12 +6,14 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
-from reports.record import Record
+from reports.record import ProtocolCard, Record
 
 UNSET = "unset"
 LONGEST = 40
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def group(records: Sequence[Record]) -> dict[tuple[str, ...], tuple[str, list[Record]]]:
@@ -21,7 +23,7 @@ def group(records: Sequence[Record]) -> dict[tuple[str, ...], tuple[str, list[Re
     data or the protocol's definition they become rows of their own, and `variant` says in what ("" if in
     nothing). A protocol's definition is compared over all methods, the rest within one.
     """
-    protocols = [_flat(_definition(record), "protocol") for record in records]
+    protocols = [_definition(record.protocol) for record in records]
     protocol_keys = _differing(protocols)
     by_name: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for position, record in enumerate(records):
@@ -29,7 +31,7 @@ def group(records: Sequence[Record]) -> dict[tuple[str, ...], tuple[str, list[Re
     rows: dict[tuple[str, ...], tuple[str, list[Record]]] = {}
     for name, positions in by_name.items():
         setups = _completed([records[position] for position in positions])
-        setups = [setup | protocols[position] for position, setup in zip(positions, setups, strict=True)]
+        setups = [{**setup, **protocols[position]} for position, setup in zip(positions, setups, strict=True)]
         keys = sorted({*_differing(setups), *protocol_keys})
         for position, setup in zip(positions, setups, strict=True):
             values = tuple(setup.get(key, UNSET) for key in keys)
@@ -58,10 +60,11 @@ def _setup(record: Record) -> dict[str, str]:
     )
 
 
-def _definition(record: Record) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def _definition(protocol: ProtocolCard) -> Mapping[str, str]:
     """What decides the numbers: all of the card but the words for the reader."""
     words = ("title", "dataset_title", "notes")
-    return {name: value for name, value in asdict(record.protocol).items() if name not in words}
+    return _flat({name: value for name, value in asdict(protocol).items() if name not in words}, "protocol")
 
 
 def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, str]:
@@ -74,7 +77,7 @@ def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     """Printable and the same for a list as for the tuple that `read` makes of it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _ENCODER.encode(value)
 
 
 def _differing(setups: Sequence[Mapping[str, str]]) -> list[str]:

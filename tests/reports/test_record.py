@@ -143,7 +143,7 @@ def test_a_missing_field_is_named(make: Make, tmp_path: Path, field: str) -> Non
     [
         (b'{"schema": 1,', "not valid JSON"),
         (b"", "not valid JSON"),
-        (b"\xff\xfe", "not valid JSON"),
+        (b"\xff\xfe", "not UTF-8 text"),
         (b"[1]", "found list at the top"),
     ],
 )
