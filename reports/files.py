@@ -35,7 +35,12 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 so that `path` holds the old or the new content, never half of one.
+    """Write `text` as UTF-8, see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds the old or the new content, never half of one.
 
     Raises:
         ValueError: the folder cannot be made or written.
@@ -43,7 +48,7 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         _remove(temporary)
