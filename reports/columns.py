@@ -16,6 +16,8 @@ LABELLED = ("old_labelled", "new_labelled", "all_labelled", "average_labelled")
 ASSIGNED = ("old_assigned", "new_assigned", "all_assigned", "average_assigned")
 EXTRA = {"panoptic": ("sq", "rq", "things", "stuff"), "instance": ("ap50", "ap75")}
 LOWER_IS_BETTER = ("forgetting",)
+INTERVALS = ("old", "new", "all", "forgetting", "average")
+"""The columns with an interval over seeds."""
 
 
 def step_columns(protocol: ProtocolCard) -> list[str]:
@@ -36,7 +38,12 @@ def column_names(protocol: ProtocolCard) -> list[str]:
     """All columns of the CSV and of the JSON rows, in order."""
     measured = measured_columns(protocol)
     spread = [f"{name}_std" for name in measured]
-    return ["method", "status", "metric", *measured, *spread, *definitions_of_run()]
+    limits = [f"{name}_{limit}" for name in INTERVALS for limit in ("low", "high")]
+    return [
+        *("method", "status", "metric", *measured, *spread, *limits),
+        *_definitions_of_comparison(),
+        *definitions_of_run(),
+    ]
 
 
 def main_columns(protocol: ProtocolCard) -> list[str]:
@@ -68,7 +75,8 @@ def definitions(protocol: ProtocolCard) -> dict[str, str]:
     meant = "any segment, true or predicted," if protocol.task == "panoptic" else "ground truth"
     return {
         "method": "the method, with what was set by hand in brackets",
-        "status": "ok, or how many seeds failed and why; a mean is over the seeds that finished",
+        "status": "ok, or how many seeds failed and why; a mean is over the seeds that finished; "
+        "`not run` names seeds that other rows have",
         "metric": "per cent on the whole validation set after the last step, mean over seeds; "
         f"a mean over classes is over those with {meant} in that set",
         "old": old,
@@ -80,6 +88,9 @@ def definitions(protocol: ProtocolCard) -> dict[str, str]:
         **(_definitions_of_labelled() if protocol.zero_is_unlabelled else {}),
         "step_<t>": "`all` after step t, over the classes known by then",
         "<column>_std": "standard deviation over seeds (n - 1), from two seeds up",
+        "<column>_low, <column>_high": "95 % bootstrap interval of the mean over seeds, from three seeds up; "
+        "with so few it is rather too narrow, and it says nothing of other images",
+        **_definitions_of_comparison(),
         **definitions_of_run(),
     }
 
@@ -109,6 +120,19 @@ def _definitions_of_labelled() -> dict[str, str]:
         "not tested, the background is no class, a pixel left in it is missed (BalConpas's evaluation)",
         "<column>_assigned": "`<column>_labelled` without the pixels that the method leaves in the "
         "background: what it does not claim is forgiven (SimCIS's evaluation)",
+    }
+
+
+def _definitions_of_comparison() -> dict[str, str]:
+    return {
+        "p_value": "how likely the distance of `all` to the best ranked row is by chance: paired t-test over "
+        "common seeds, two-sided, corrected for the number of rows (Holm); among rows of three seeds or more",
+        "published": "the paper's number, only where data, task, setting and the counting of background and "
+        "void are the same and nothing was set by hand",
+        "difference": "measured minus published, in points",
+        "published_column": "the column that measures what the paper printed",
+        "published_source": "where it is printed",
+        "published_remarks": "who measured it if not the authors, and what is known against it",
     }
 
 

@@ -10,17 +10,15 @@ import pandas as pd
 
 from reports.board import Board, build_boards
 from reports.codec import dumps
-from reports.columns import METRICS, column_names, definitions
+from reports.columns import INTERVALS, METRICS, column_names, definitions
 from reports.files import write_text
 from reports.markdown import page
 from reports.record import Record
-from reports.rows import Row, build_rows
+from reports.rows import DETAILS, Row, build_rows
 from reports.text import number, plain_table
 
 DIGITS = 4
 """Decimals in CSV and JSON."""
-DETAIL = "by_class_and_step"
-"""Of a row, what is drawn but not tabulated."""
 
 
 def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
@@ -76,10 +74,12 @@ def _short_table(rows: Sequence[Row]) -> str:
 
 
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
-    hidden = ("by_class", DETAIL)
-    frame = pd.DataFrame([{key: row[key] for key in row if key not in hidden} for row in rows])
+    frame = pd.DataFrame([{key: row[key] for key in row if key not in DETAILS} for row in rows])
     measured = [name.removesuffix("_std") for name in frame.columns if name.endswith("_std")]
-    floats = [*measured, *(f"{name}_std" for name in measured), "train_minutes", "peak_memory_mb"]
+    spread = [f"{name}_std" for name in measured]
+    limits = [f"{name}_{limit}" for name in INTERVALS for limit in ("low", "high")]
+    beside = ["p_value", "published", "difference", "train_minutes", "peak_memory_mb"]
+    floats = [*measured, *spread, *limits, *beside]
     wholes = ["seeds", "parameters", "replay_images", "year"]
     return frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(wholes, "Int64"))
 
@@ -89,12 +89,13 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _json(board: Board) -> str:
+    hidden = DETAILS.keys() - {"by_class", "all_by_seed"}
     content = {
         "announcement": board.announcement,
         "protocol": asdict(board.protocol),
         "columns": column_names(board.protocol),
         "definitions": definitions(board.protocol),
-        "rows": [{key: _rounded(row[key]) for key in row if key != DETAIL} for row in board.rows],
+        "rows": [{key: _rounded(row[key]) for key in row if key not in hidden} for row in board.rows],
     }
     return dumps(content) + "\n"
 
