@@ -20,6 +20,7 @@ RULE_OF_SEGMENTS = (
     "images that show no class learnt so far are left out; "
     "what is predicted on classes of later steps is wrong"
 )
+RECIPE = "Recipe"
 FEW_CLASSES = 25
 """Up to so many classes are listed by name."""
 
@@ -95,12 +96,14 @@ def _recipe(records: Sequence[Record]) -> list[Fact]:
     keys = sorted({key for recipe in recipes.values() for key in recipe})
     shared = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) == 1]
     first = next(iter(recipes.values()))
-    own = []
+    alike: dict[str, list[str]] = {}
     for name, recipe in recipes.items():
         values = ", ".join(f"{key} = {value}" for key, value in sorted(recipe.items()) if key not in shared)
-        own += [f"`{name}` alone: {values}"] if values else []
+        if values:
+            alike.setdefault(values, []).append(f"`{name}`")
+    own = [f"{', '.join(names)} alone: {values}" for values, names in alike.items()]
     text = ", ".join(f"{key} = {first[key]}" for key in shared) or "the methods share no setting"
-    return [Fact("Recipe", text, tuple(own))] if keys else []
+    return [Fact(RECIPE, text, tuple(own))] if keys else []
 
 
 def _named_steps(protocol: ProtocolCard) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reports import latex
 from reports.board import Board, build_boards
 from reports.codec import dumps
 from reports.columns import INTERVALS, METRICS, column_names, definitions
@@ -38,7 +39,13 @@ def write_leaderboards(records: Iterable[Record], out_dir: Path) -> list[Path]:
     """
     paths = []
     for board in build_boards(records):
-        for suffix, text in {"md": page(board), "csv": _csv(board.rows), "json": _json(board)}.items():
+        texts = {
+            "md": page(board),
+            "csv": _csv(board.rows),
+            "json": _json(board),
+            "tex": latex.page(board),
+        }
+        for suffix, text in texts.items():
             paths.append(out_dir / f"{board.stem}.{suffix}")
             write_text(paths[-1], text)
     return paths

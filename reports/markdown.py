@@ -5,129 +5,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.board import Board, Section
-from reports.card import as_markdown, protocol_facts, run_facts
-from reports.columns import ASSIGNED, LABELLED, definitions, main_columns, step_columns
-from reports.ranking import arrow, heading, marks, places
+from reports.card import RECIPE, as_markdown, protocol_facts, run_facts
+from reports.columns import definitions
 from reports.record import ProtocolCard
-from reports.rows import Row
-from reports.text import MISSING, number, pipe_table
+from reports.tables import Cell, Column, Table, section_tables
+from reports.text import pipe_table
 
 
 def page(board: Board) -> str:
-    """The whole page: announcement, card, a section for each kind of data and scale, definitions."""
+    """The whole page: announcement, card, definitions, a section for each kind of data and scale."""
     protocol = board.protocol
     lines = [board.announcement, ""] if board.announcement else []
     title = f"{protocol.name}: {protocol.title}" if protocol.title else protocol.name
-    lines += [f"# {title}", "", *as_markdown(protocol_facts(protocol))]
+    lines += [f"# {title}", "", *as_markdown(protocol_facts(protocol)), ""]
+    meanings = [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
+    lines += folded("What the columns mean", meanings)
     for section in board.sections:
         lines += ["", *_section(protocol, section)]
-    lines += ["", "## Columns", ""]
-    lines += [f"- `{column}`: {meaning}" for column, meaning in definitions(protocol).items()]
     return "\n".join(lines) + "\n"
 
 
-def _section(protocol: ProtocolCard, section: Section) -> list[str]:
-    rows = section.rows
-    lines = [
-        f"## {section.title}",
-        "",
-        *as_markdown(run_facts(section.records, rows)),
-        "",
-        _main_table(protocol, rows),
-        "",
-        f"{rows[0]['metric']} in %, after the last step. Best in **bold**, second <u>underlined</u>; "
-        f"{MISSING} is not defined.",
-    ]
-    if any(row["offline"] for row in rows):
-        lines.append("Methods that train all steps as one are an upper bound and not ranked.")
-    lines += _labelled(rows)
-    lines += ["", "### After each step", "", _step_table(protocol, rows), "", "### What was run", ""]
-    return [*lines, _run_table(rows)]
-
-
-def _main_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
-    cells = _cells(main_columns(protocol), rows)
-    numbers = {*cells, "seeds", "minutes"}
-    headers = ["method", *cells, "seeds", "minutes", "status"]
-    body = [
-        [
-            _name(row),
-            *(column[position] for column in cells.values()),
-            str(row["seeds"]),
-            number(row["train_minutes"]),
-            _escape(row["status"]),
-        ]
-        for position, row in enumerate(rows)
-    ]
-    return pipe_table(headers, body, numbers)
-
-
-def _step_table(protocol: ProtocolCard, rows: Sequence[Row]) -> str:
-    return _measured_table(_cells(step_columns(protocol), rows), rows)
-
-
-def _labelled(rows: Sequence[Row]) -> list[str]:
-    """The table of the evaluations that test labelled pixels alone, where a row has them."""
-    if all(row.get(LABELLED[0]) is None for row in rows):
-        return []
-    pairs = [(row[one], row[other]) for row in rows for one, other in zip(LABELLED, ASSIGNED, strict=True)]
-    differ = any(number(one) != number(other) for one, other in pairs)
-    lines = ["", "### Labelled pixels only", ""]
-    lines.append(_measured_table(_cells([*LABELLED, *(ASSIGNED if differ else ())], rows), rows))
-    lines += [
-        "",
-        "mIoU in %, after the last step, as BalConpas tests: pixels of no class learnt so far do not count.",
-    ]
-    if differ:
-        lines.append("`assigned`, as SimCIS tests: nor do those that the method leaves in the background.")
+def table_lines(table: Table) -> list[str]:
+    """A table with its title, notes and footnotes."""
+    lines = ["", f"### {table.title}", ""] if table.title else []
+    headers = [_header(column) for column in table.columns]
+    body = [[_cell(cell) for cell in row] for row in table.rows]
+    numbers = {_header(column) for column in table.columns if column.is_number}
+    lines.append(pipe_table(headers, body, numbers))
+    if any(cell.place for row in table.rows for cell in row):
+        lines += ["", "Best in **bold**, second <u>underlined</u>."]
+    elif table.notes:
+        lines.append("")
+    lines += table.notes
+    lines += [f"<br><sup>{i}</sup> {_escape(text)}" for i, text in enumerate(table.footnotes, start=1)]
     return lines
 
 
-def _measured_table(cells: dict[str, list[str]], rows: Sequence[Row]) -> str:
-    body = [
-        [_name(row), *(column[position] for column in cells.values())] for position, row in enumerate(rows)
-    ]
-    return pipe_table(["method", *cells], body, set(cells))
+def folded(summary: str, lines: Sequence[str]) -> list[str]:
+    """Lines that GitHub shows at a click."""
+    return [f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 
-def _cells(columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[str]]:
-    """The cells of some measured columns by their headings."""
-    return {f"{heading(column)} {arrow(column)}": _ranked(column, rows) for column in columns}
+def _section(protocol: ProtocolCard, section: Section) -> list[str]:
+    facts = run_facts(section.records, section.rows)
+    lines = [f"## {section.title}", "", *as_markdown(fact for fact in facts if fact.label != RECIPE), ""]
+    recipe = as_markdown(fact for fact in facts if fact.label == RECIPE)
+    lines += [*folded(RECIPE, recipe), ""] if recipe else []
+    for table in section_tables(protocol, section):
+        lines += table_lines(table)
+    return lines
 
 
-def _run_table(rows: Sequence[Row]) -> str:
-    body = []
-    for row in rows:
-        size = None if row["parameters"] is None else row["parameters"] / 1e6
-        published = " ".join(str(part) for part in (row["venue"], row["year"]) if part)
-        cells = (row["title"], published, row["network"], row["backbone"])
-        body.append(
-            [
-                f"[{_name(row)}]({row['url']})" if row["url"] else _name(row),
-                *(_escape(str(cell)) if cell else MISSING for cell in cells),
-                number(size, digits=2),
-                str(row["replay_images"]),
-                number(row["peak_memory_mb"], digits=0),
-                _escape(row["provenance"]),
-            ]
-        )
-    numbers = ["parameters (M)", "replay images", "memory (MB)"]
-    headers = ["method", "paper", "published", "network", "backbone", *numbers, "provenance"]
-    return pipe_table(headers, body, set(numbers))
+def _header(column: Column) -> str:
+    return f"{column.heading} {column.arrow}".rstrip()
 
 
-def _name(row: Row) -> str:
-    name = f"`{_escape(row['method'])}`"
-    return f"{name} ({_escape(marks(row))})" if marks(row) else name
-
-
-def _ranked(column: str, rows: Sequence[Row]) -> list[str]:
-    """The cells of a column, the best bold and the second underlined."""
-    cells = []
-    for row, place in zip(rows, places(column, rows), strict=True):
-        text = number(row[column], row[f"{column}_std"])
-        cells.append(f"**{text}**" if place == 1 else f"<u>{text}</u>" if place == 2 else text)
-    return cells
+def _cell(cell: Cell) -> str:
+    text = _escape(cell.text) + (f" ± {cell.spread}" if cell.spread else "")
+    if cell.code:
+        text = f"`{text}`"
+    if cell.place:
+        text = f"**{text}**" if cell.place == 1 else f"<u>{text}</u>"
+    if cell.remark:
+        text += f" ({_escape(cell.remark)})"
+    if cell.url:
+        text = f"[{text}]({cell.url})"
+    footnotes = ", ".join(map(str, cell.footnotes))
+    return text + cell.mark + (f" <sup>{footnotes}</sup>" if footnotes else "")
 
 
 def _escape(text: str) -> str:

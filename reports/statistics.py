@@ -25,7 +25,7 @@ def bootstrap_intervals(values: Mapping[str, Sequence[float]]) -> dict[str, tupl
     With few seeds it is too narrow: three can only be drawn in ten ways. The same values give the same
     interval (fixed draws). Columns of fewer than `FEWEST` seeds, or of fewer than others, have none.
     """
-    seeds = max(FEWEST, *map(len, values.values()))
+    seeds = max([FEWEST, *map(len, values.values())])
     columns = {name: column for name, column in values.items() if len(column) == seeds}
     if not columns:
         return {}

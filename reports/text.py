@@ -36,6 +36,14 @@ def number(value: float | None, spread: float | None = None, digits: int = 1) ->
     return text if spread is None else f"{text} ± {spread:.{digits}f}"
 
 
+def signed(value: float | None) -> str:
+    """`+1.2` or `−1.2`, `—` where there is no value."""
+    if value is None:
+        return MISSING
+    text = f"{value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
 def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     columns = zip(headers, *rows, strict=True)
     return [max(3, *(min(len(cell), WIDEST) for cell in column)) for column in columns]

@@ -48,12 +48,16 @@ def lowered(drop: int, first: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
-@pytest.mark.parametrize("suffix", ["md", "csv"])
+@pytest.mark.parametrize("suffix", ["md", "csv", "tex"])
 def test_golden_files_of_each_task(
     make: Make, protocol: ProtocolCard, tmp_path: Path, task: str, suffix: str
 ) -> None:
     write_leaderboards(of_task(make, protocol, task), tmp_path)
     compare(tmp_path / f"zoo-2-1-{task}.{suffix}")
+
+
+def names_of(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths if path.suffix == ".md"]
 
 
 def compare(written: Path) -> None:
@@ -80,7 +84,7 @@ def test_each_task_has_its_metric(make: Make, protocol: ProtocolCard) -> None:
 def test_one_name_for_two_tasks_makes_two_tables(make: Make, protocol: ProtocolCard, tmp_path: Path) -> None:
     other = make([values[1:] for values in SERIES], protocol=protocol, task="panoptic")
     paths = write_leaderboards([make(SERIES), other], tmp_path)
-    assert [path.name for path in paths[::3]] == ["pets-2-1-panoptic.md", "pets-2-1-semantic.md"]
+    assert names_of(paths) == ["pets-2-1-panoptic.md", "pets-2-1-semantic.md"]
     with pytest.raises(ValueError, match="records of 2 protocols"):
         leaderboard([make(SERIES), other])
 
@@ -116,10 +120,10 @@ def without_background_counts(step: StepRecord) -> StepRecord:
     return replace(step, counts=replace(step.counts, prediction_on_background=None, unassigned=None))
 
 
-@pytest.mark.parametrize("suffix", ["md", "csv", "json"])
+@pytest.mark.parametrize("suffix", ["md", "csv", "json", "tex"])
 def test_golden_files(board: list[Record], tmp_path: Path, suffix: str) -> None:
     paths = write_leaderboards(board, tmp_path)
-    assert paths == [tmp_path / f"pets-2-1.{each}" for each in ("md", "csv", "json")]
+    assert paths == [tmp_path / f"pets-2-1.{each}" for each in ("md", "csv", "json", "tex")]
     compare(tmp_path / f"pets-2-1.{suffix}")
 
 
@@ -143,8 +147,9 @@ def test_failures_are_rows_and_come_last(board: list[Record]) -> None:
     frame = leaderboard(board)
     assert list(frame["method"]) == ["joint", "flaky[alpha=2]", "mib", "finetune", "plop"]
     status = frame.set_index("method")["status"]
-    assert status["plop"] == "failed: out of memory"
+    assert status["plop"] == "failed: out of memory; not run: seed 1"
     assert status["flaky[alpha=2]"] == "1 of 2 seeds failed: loss is NaN | step 0"
+    assert status["joint"] == "ok; not run: seed 1"
     assert status["mib"] == "ok"
 
 
@@ -157,18 +162,19 @@ def test_all_failed_still_writes_a_table(make: Make, tmp_path: Path) -> None:
 
 def test_a_synthetic_stand_in_is_announced_first(make: Make, tmp_path: Path) -> None:
     record = synthetic(make(SERIES))
-    markdown, csv, plain = (path.read_text() for path in write_leaderboards([record], tmp_path))
+    markdown, csv, plain, latex = (path.read_text() for path in write_leaderboards([record], tmp_path))
     assert markdown.startswith("> **Synthetic stand-in.** All numbers below were measured on drawn images")
     assert "not comparable with published numbers" in markdown.splitlines()[0]
     assert list(pd.read_csv(StringIO(csv))["data"]) == ["synthetic"]
     assert "not comparable" in json.loads(plain)["announcement"]
+    assert latex.startswith("% Synthetic stand-in.") and r"\caption{\textbf{Synthetic stand-in.}" in latex
     assert "SYNTHETIC stand-in, not comparable with published numbers" in terminal_table([record])
 
 
 def test_real_data_needs_no_announcement(board: list[Record], tmp_path: Path) -> None:
     markdown = write_leaderboards(board, tmp_path)[0].read_text()
     assert markdown.startswith("# pets-2-1: two pets")
-    assert "ynthetic" not in markdown.partition("## Columns")[0]
+    assert "ynthetic" not in markdown.partition("<details>")[0] + markdown.partition("</details>")[2]
 
 
 def test_kinds_of_data_and_scales_stay_apart(make: Make, tmp_path: Path) -> None:
@@ -208,7 +214,7 @@ def test_several_protocols(make: Make, tmp_path: Path) -> None:
     other = make(SERIES)
     other = replace(other, protocol=replace(other.protocol, name="pets-2-1@b"))
     paths = write_leaderboards([other, make(SERIES)], tmp_path)
-    assert [path.name for path in paths[::3]] == ["pets-2-1.md", "pets-2-1@b.md"]
+    assert names_of(paths) == ["pets-2-1.md", "pets-2-1@b.md"]
     with pytest.raises(ValueError, match="records of 2 protocols"):
         leaderboard([other, make(SERIES)])
 
@@ -217,7 +223,7 @@ def test_terminal_table(board: list[Record]) -> None:
     lines = terminal_table(board).splitlines()
     assert lines[0] == "pets-2-1 · mini scale · real · mIoU in %"
     assert lines[1].split() == ["method", "old", "new", "all", "forgetting", "avg", "minutes", "status"]
-    assert lines[-1].split(maxsplit=7) == ["plop", *"——————", "failed: out of memory"]
+    assert lines[-1].split(maxsplit=7) == ["plop", *"——————", "failed: out of memory; not run: seed 1"]
     assert any("flaky[alpha=2] (file: flaky.py)" in line for line in lines)
 
 
