@@ -22,9 +22,9 @@ EVERYTHING = dict.fromkeys(
 )
 
 
-def card(name: str, task: str = "semantic") -> ProtocolCard:
+def card(name: str) -> ProtocolCard:
     """The card of a protocol of the literature, as a run writes it."""
-    protocol: Protocol = names.parse(name, task)
+    protocol: Protocol = names.parse(name)
     rules = protocol.rules
     return ProtocolCard(
         name=protocol.name,
