@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reports.record import InstanceCounts, PanopticCounts, ProtocolCard, SemanticCounts
 
 METRICS = {
@@ -93,6 +95,14 @@ def definitions(protocol: ProtocolCard) -> dict[str, str]:
         **_definitions_of_comparison(),
         **definitions_of_run(),
     }
+
+
+def meaning(name: str, definitions: Mapping[str, str]) -> str:
+    """The definition of a column, also of one that is defined as one of a family; "" if there is none."""
+    family = "step_<t>" if name.startswith("step_") else f"<column>_{name.rpartition('_')[2]}"
+    if family in ("<column>_low", "<column>_high"):
+        family = "<column>_low, <column>_high"
+    return definitions.get(name) or definitions.get(family, "")
 
 
 def _definitions_of_task(protocol: ProtocolCard) -> dict[str, str]:

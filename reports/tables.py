@@ -24,6 +24,8 @@ class Column:
     heading: str
     arrow: str = ""
     is_number: bool = False
+    name: str = ""
+    """The column of the CSV, by which `columns.meaning` knows it; "" where the heading is that name."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,18 @@ def main_table(protocol: ProtocolCard, rows: Sequence[Row]) -> Table:
     cells = [_cells(column, rows) for column in columns]
     has_interval = any(row["all_low"] is not None for row in rows)
     if has_interval:
-        measured.append(Column("95 % interval of all", is_number=True))
+        measured.append(Column("95 % interval of all", is_number=True, name="all_low"))
         cells.append([_interval(row) for row in rows])
     footnotes = list(dict.fromkeys(remark for row in rows for remark in _headline_remarks(row)))
     if any(row["comparisons"] for row in rows):
         measured += [Column("published", is_number=True), Column("difference", is_number=True)]
         cells.append([_published_cell(row, footnotes) for row in rows])
         cells.append([Cell(signed(row["difference"])) for row in rows])
-    measured += [Column("seeds", is_number=True), Column("minutes", is_number=True), Column("status")]
+    measured += [
+        Column("seeds", is_number=True),
+        Column("minutes", is_number=True, name="train_minutes"),
+        Column("status"),
+    ]
     cells.append([Cell(str(row["seeds"])) for row in rows])
     cells.append([Cell(number(row["train_minutes"])) for row in rows])
     cells.append([Cell(row["status"]) for row in rows])
@@ -183,9 +189,16 @@ def _measured(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
 
 
 def _run(rows: Sequence[Row]) -> Table:
-    numbers = ("parameters (M)", "replay images", "memory (MB)")
-    columns = [Column(name) for name in ("paper", "published", "network", "backbone")]
-    columns += [*(Column(name, is_number=True) for name in numbers), Column("provenance")]
+    columns = [
+        Column("paper", name="title"),
+        Column("published", name="venue"),
+        Column("network"),
+        Column("backbone"),
+        Column("parameters (M)", is_number=True, name="parameters"),
+        Column("replay images", is_number=True, name="replay_images"),
+        Column("memory (MB)", is_number=True, name="peak_memory_mb"),
+        Column("provenance"),
+    ]
     body = []
     for row in rows:
         size = None if row["parameters"] is None else row["parameters"] / 1e6
@@ -198,7 +211,7 @@ def _run(rows: Sequence[Row]) -> Table:
 
 
 def _columns_of(columns: Sequence[str]) -> list[Column]:
-    return [Column(heading(column), arrow(column), is_number=True) for column in columns]
+    return [Column(heading(column), arrow(column), is_number=True, name=column) for column in columns]
 
 
 def _cells(column: str, rows: Sequence[Row]) -> list[Cell]:
