@@ -32,7 +32,7 @@ Place = tuple[str, Section]
 
 
 def page(boards: Sequence[Board]) -> str:
-    """The Markdown page: a table methods x protocols for each task, kind of data and scale, then the orders."""
+    """The Markdown page: for each task, kind of data and scale a table methods x protocols; the orders."""
     kinds = _kinds(boards)
     lines = []
     if any(data == "synthetic" for _, data, _ in kinds):

@@ -1,5 +1,5 @@
-"""All leaderboards as one self-contained page: `reports.html.page(boards)`."""
+"""All leaderboards as one self-contained page: `page(boards)`, or `part` by `part` and then `assemble`."""
 
-from reports.html.page import page
+from reports.html.page import Part, assemble, page, part
 
-__all__ = ["page"]
+__all__ = ["Part", "assemble", "page", "part"]

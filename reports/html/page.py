@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from reports.board import Board, Section
 from reports.card import STAND_IN, Fact, protocol_facts, run_facts
 from reports.columns import METRICS, QUALITIES, definitions
 from reports.html.classes import classes_json
-from reports.html.drawings import MATPLOTLIB, Plots
+from reports.html.drawings import MATPLOTLIB, Drawings, Plots
 from reports.html.tables import Method, TableView, methods, table_views
 from reports.ranking import DIGITS
 from reports.rows import Row
@@ -26,8 +27,61 @@ from reports.text import number
 HERE = Path(__file__).parent
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One line of the page's overview: a section of a board."""
+
+    anchor: str
+    name: str
+    synthetic: bool
+    task: str
+    steps: int
+    scale: str
+    count: int
+    failed: int
+    metric: str
+    best: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one board gives to the page; it depends on no other board."""
+
+    html: str
+    entries: tuple[Entry, ...]
+
+
 def page(boards: Sequence[Board], plots: Plots = MATPLOTLIB) -> str:
     """The page. What comes from a record is text in it: markup in a name is shown, never followed."""
+    return assemble([part(board, plots) for board in boards], plots.across(boards))
+
+
+def part(board: Board, plots: Plots = MATPLOTLIB) -> Part:
+    """The part of one board, plots included."""
+    view = _board(board, plots)
+    html = _templates().get_template("board.html.j2").render(view=view, stand_in=STAND_IN)
+    return Part(html, tuple(_entries(view)))
+
+
+def assemble(parts: Sequence[Part], across: Drawings) -> str:
+    """The page from the parts of its boards and the drawings that compare them."""
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            boards=[Markup(part.html) for part in parts],
+            overview=[entry for part in parts for entry in part.entries],
+            across=_safe(across),
+            style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=_hash(script),
+        )
+    )
+
+
+def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -36,21 +90,7 @@ def page(boards: Sequence[Board], plots: Plots = MATPLOTLIB) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"code": _code, "web": _web}
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    anchors = _anchors([board.name for board in boards])
-    views = [
-        _board(board, anchor, f"b{position}", plots)
-        for position, (board, anchor) in enumerate(zip(boards, anchors, strict=True))
-    ]
-    return environment.get_template("page.html.j2").render(
-        boards=views,
-        overview=[entry for view in views for entry in _overview(view)],
-        across=_safe(plots.across(boards)),
-        stand_in=STAND_IN,
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=_hash(script),
-    )
+    return environment
 
 
 @dataclass(frozen=True)
@@ -80,8 +120,8 @@ class _BoardView:
     board: Board
 
 
-def _board(board: Board, anchor: str, key: str, plots: Plots) -> _BoardView:
-    protocol = board.protocol
+def _board(board: Board, plots: Plots) -> _BoardView:
+    protocol, anchor = board.protocol, _anchor(board.name)
     return _BoardView(
         anchor=anchor,
         name=board.name,
@@ -90,7 +130,8 @@ def _board(board: Board, anchor: str, key: str, plots: Plots) -> _BoardView:
         facts=protocol_facts(protocol),
         definitions=definitions(protocol),
         sections=[
-            _section(board, section, f"{key}s{index}", plots) for index, section in enumerate(board.sections)
+            _section(board, section, f"{anchor}-s{index}", plots)
+            for index, section in enumerate(board.sections)
         ],
         board=board,
     )
@@ -111,39 +152,23 @@ def _section(board: Board, section: Section, key: str, plots: Plots) -> _Section
     )
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One line of the overview: a section of a board."""
-
-    board: _BoardView
-    section: _SectionView
-    task: str
-    steps: int
-    scale: str
-    count: int
-    failed: int
-    metric: str
-    best: str
-    value: str
-
-
-def _overview(view: _BoardView) -> list[_Entry]:
-    return [
-        _Entry(
-            board=view,
-            section=section,
-            task=view.board.protocol.task,
-            steps=len(view.board.protocol.steps),
+def _entries(view: _BoardView) -> Iterator[Entry]:
+    protocol = view.board.protocol
+    for section in view.sections:
+        best = _best(section.section.rows)
+        yield Entry(
+            anchor=view.anchor,
+            name=view.name,
+            synthetic=section.synthetic,
+            task=protocol.task,
+            steps=len(protocol.steps),
             scale=section.section.scale,
             count=len(section.methods),
             failed=sum(bool(method.failure) for method in section.methods),
-            metric=METRICS[view.board.protocol.task],
+            metric=METRICS[protocol.task],
             best=", ".join(row["method"] for row in best),
             value=number(best[0]["all"] if best else None),
         )
-        for section in view.sections
-        for best in [_best(section.section.rows)]
-    ]
 
 
 def _best(rows: Sequence[Row]) -> list[Row]:
@@ -153,13 +178,10 @@ def _best(rows: Sequence[Row]) -> list[Row]:
     return [row for row in ranked if round(row["all"], DIGITS) == top]
 
 
-def _anchors(names: Sequence[str]) -> list[str]:
-    """The boards' ids, which links may name: other characters than these would need escapes there."""
-    anchors: list[str] = []
-    for name in names:
-        anchor = "board-" + re.sub(r"[^A-Za-z0-9._+@-]", "-", name)
-        anchors.append(f"{anchor}-{len(anchors)}" if anchor in anchors else anchor)
-    return anchors
+def _anchor(name: str) -> str:
+    """A board's id, which links may name: other characters than these would need escapes there."""
+    plain = re.sub(r"[^A-Za-z0-9._+@-]", "-", name)
+    return f"board-{plain}" if plain == name else f"board-{plain}-{zlib.crc32(name.encode()):x}"
 
 
 def _code(text: str) -> Markup:

@@ -161,7 +161,7 @@ def test_classes_say_when_they_were_learnt(make: Make) -> None:
 
 def test_plots_stand_inline(board: list[Record]) -> None:
     plots = Plots(lambda board, section, prefix: {"steps": f'<svg id="{prefix}"></svg>'}, lambda boards: {})
-    assert '<svg id="b0s0"></svg>' in page(build_boards(board), plots)
+    assert '<svg id="board-pets-2-1-s0"></svg>' in page(build_boards(board), plots)
 
 
 @pytest.mark.parametrize("names", [("a/b", "a-b"), ("a b", "a/b")])
