@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from reports.board import Board, Section
@@ -25,7 +27,9 @@ WIDTH = 430.0
 NARROWEST, WIDEST = 3.2, 16.0
 """Points of a cell."""
 LONGEST_NAME = 26
+NARROWEST_PLOT = 230.0
 BAR = (90.0, 7.0)
+"""Width and height of the colour bar."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,28 @@ class _Grid:
     """Row numbers in each band."""
     cell: float
     line: float
-    header: float
+    gap: int
+    """Cells between two panels."""
+    upright: bool
+    """Whether the methods' names are written upwards."""
+    heads: tuple[float, ...]
+    """Height of the methods' names above each band."""
 
     @property
     def width(self) -> float:
-        return max(BAR[0] + 60, self.cell * ((self.steps + 1) * len(self.bands[0]) - 1))
+        return max(NARROWEST_PLOT, self.cell * (self.period * len(self.bands[0]) - self.gap))
 
     @property
-    def band(self) -> float:
-        return self.header + self.line * self.classes + 16
+    def period(self) -> int:
+        """Cells from one panel to the next."""
+        return self.steps + self.gap
+
+    @property
+    def tops(self) -> list[float]:
+        """Where the cells of each band begin, and where the last band ends."""
+        below = self.line * self.classes + 16
+        ends = [0.0, *accumulate(head + below for head in self.heads)]
+        return [end + head for end, head in zip(ends, (*self.heads, 0.0), strict=True)]
 
 
 def classes(board: Board, section: Section) -> Figure | None:
@@ -65,23 +82,23 @@ def classes(board: Board, section: Section) -> Figure | None:
     left = widest(captions) + (widest(words) + 10 if named else 0) + 18
     last = grid.steps - 1
     columns = f"columns: after step 0 to {last}, left to right; " if last else ""
-    notes = [f"{columns}blank: not learnt yet, or no ground truth", *without_result(section)]
+    notes = [f"{columns}blank: not learnt yet, not measured, or no ground truth", *without_result(section)]
     title = f"{board.name}: {quality} of every class after every step"
-    height = grid.band * len(grid.bands) + 22
-    figure, axes = framed((title, subtitle(board, section)), notes, (grid.width, height), (left, 16, 4))
-    axes.set_axis_off()
+    height = grid.tops[-1] + 22
+    frame = framed((title, subtitle(board, section)), notes, (grid.width, height), (left, 16, 4), lines="")
+    axes = frame.axes
     axes.set_xlim(0, grid.width)
     axes.set_ylim(height, 0)
     values = [_matrix(row, order, grid.steps) for row in rows]
     top = _top(values)
     for index, members in enumerate(grid.bands):
-        start = index * grid.band + grid.header
+        start = grid.tops[index]
         _band(axes, grid, start, [values[member] for member in members], top)
         _lines(axes, grid, start, len(members), [len(labels) for _, labels in groups])
         _heads(axes, grid, start, [names[member] for member in members])
         _sides(axes, grid, start, groups, words)
     _colour_bar(axes, height - 18, top, quality)
-    return figure
+    return frame.figure
 
 
 def _groups(protocol: ProtocolCard, rows: Sequence[Row]) -> list[tuple[str, list[int]]]:
@@ -101,17 +118,21 @@ def _groups(protocol: ProtocolCard, rows: Sequence[Row]) -> list[tuple[str, list
 
 
 def _grid(steps: int, classes: int, names: Sequence[str]) -> _Grid:
-    most = max(1, int((WIDTH / NARROWEST + 1) // (steps + 1)))
+    gap = 1 + steps // 12
+    most = max(1, int((WIDTH / NARROWEST + gap) // (steps + gap)))
     bands = math.ceil(len(names) / most)
     each = math.ceil(len(names) / bands)
-    cell = min(WIDEST, WIDTH / ((steps + 1) * each - 1))
-    room = cell * (steps + 1) - 3
-    upright = widest(names) > room
+    cell = min(WIDEST, WIDTH / ((steps + gap) * each - gap))
+    room = cell * (steps + gap) - 3 if each > 1 else WIDTH
     line = 9.5 if classes <= FEW_CLASSES else max(1.5, min(9.0, 230 / classes))
     members = tuple(
         tuple(range(first, min(first + each, len(names)))) for first in range(0, len(names), each)
     )
-    return _Grid(steps, classes, members, cell, line, (widest(names) if upright else 9) + 6)
+    widths = [widest(names[member] for member in band) for band in members]
+    upright = widest(names) > room
+    return _Grid(
+        steps, classes, members, cell, line, gap, upright, tuple(w + 6 if upright else 15.0 for w in widths)
+    )
 
 
 def _matrix(row: Row, order: Sequence[int], steps: int) -> NDArray[np.float64]:
@@ -126,10 +147,11 @@ def _top(values: Sequence[NDArray[np.float64]]) -> float:
 
 
 def _band(axes: Axes, grid: _Grid, start: float, values: Sequence[NDArray[np.float64]], top: float) -> None:
-    gap = np.full((grid.classes, 1), np.nan)
+    gap = np.full((grid.classes, grid.gap), np.nan)
     picture = np.concatenate([part for each in values for part in (each, gap)][:-1], axis=1)
     axes.imshow(
-        np.ma.masked_invalid(picture), cmap=COLOURS, vmin=0, vmax=top, interpolation="none", aspect="auto",
+        np.ma.masked_invalid(picture), cmap=COLOURS, vmin=0, vmax=top, interpolation="none",
+        interpolation_stage="rgba", aspect="auto",
         extent=(0, grid.cell * picture.shape[1], start + grid.line * grid.classes, start),
     )  # fmt: skip
 
@@ -140,26 +162,26 @@ def _lines(axes: Axes, grid: _Grid, start: float, panels: int, sizes: Sequence[i
     borders = start + grid.line * np.cumsum([0, *sizes])
     segments: list[list[tuple[float, float]]] = []
     for panel in range(panels):
-        low = panel * grid.cell * (grid.steps + 1)
+        low = panel * grid.cell * grid.period
         high = low + grid.cell * grid.steps
         segments += [[(low, start), (low, end)], [(high, start), (high, end)]]
         segments += [[(low, float(y)), (high, float(y))] for y in borders]
-    axes.add_collection(
-        LineCollection(segments, colors=INK, linewidths=0.5, alpha=0.5, clip_on=False), autolim=False
-    )
+    path = Path(np.reshape(segments, (-1, 2)), [Path.MOVETO, Path.LINETO] * len(segments))
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=INK, linewidth=0.5, alpha=0.5, clip_on=False))
 
 
 def _heads(axes: Axes, grid: _Grid, start: float, names: Sequence[str]) -> None:
     """The method above, the first and the last step below each panel."""
-    upright = grid.header > 20
     bottom = start + grid.line * grid.classes + 8
     for panel, name in enumerate(names):
-        low = panel * grid.cell * (grid.steps + 1)
+        low = panel * grid.cell * grid.period
         middle = low + grid.cell * grid.steps / 2
-        if upright:
+        if grid.upright:
             axes.text(middle, start - 3, name, size=SMALL, rotation=90, ha="center", va="bottom")
-        else:
+        elif len(names) > 1:
             axes.text(middle, start - 3, name, size=SMALL, ha="center", va="bottom")
+        else:
+            axes.text(low, start - 3, name, size=SMALL, va="bottom")
         if grid.steps > 1 and grid.cell * (grid.steps - 1) > 14:
             axes.text(low + grid.cell / 2, bottom, "0", size=6, ha="center")
             axes.text(low + grid.cell * (grid.steps - 0.5), bottom, str(grid.steps - 1), size=6, ha="center")
@@ -185,7 +207,8 @@ def _sides(
 def _colour_bar(axes: Axes, y: float, top: float, quality: str) -> None:
     width, height = BAR
     axes.imshow(
-        np.linspace(0, top, 64)[None], cmap=COLOURS, vmin=0, vmax=top, interpolation="none", aspect="auto",
+        np.linspace(0, top, 64)[None], cmap=COLOURS, vmin=0, vmax=top, interpolation="none",
+        interpolation_stage="rgba", aspect="auto",
         extent=(text_width("0", SMALL) + 4, width, y + height, y),
     )  # fmt: skip
     axes.text(0, y + height - 1, "0", size=SMALL)

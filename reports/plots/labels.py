@@ -16,8 +16,11 @@ from reports.rows import Row
 LONGEST = 38
 """Characters of a label; longer ones lose their middle."""
 _RINGS = (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162)
-_ANGLES = (0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240)
+_ANGLES = (0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240, 15, 45, 75, 105, 135, 165)
 _GAP = 1.5
+_LIKELY = 24
+"""So many places are tried for what their leader line would cross."""
+_NOWHERE = np.zeros(4)
 
 
 def row_labels(rows: Sequence[Row]) -> list[str]:
@@ -84,32 +87,49 @@ def spread(wanted: Sequence[float], distance: float, low: float, high: float) ->
 
 
 def place(
-    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], bounds: tuple[float, float]
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    bounds: tuple[float, float],
+    bars: Sequence[tuple[float, float, float, float]] = (),
 ) -> list[tuple[float, float]]:
-    """The centre of each point's label: the nearest place around the point that nothing else takes.
+    """The centre of each point's label: the nearest place around the point that no label or marker takes.
+
+    Places are worse where a leader line crosses something, or where the label covers a line.
 
     Args:
         points: positions in points (1/72 inch) from the lower left corner.
         sizes: width and height of the labels.
         bounds: width and height of the plot.
+        bars: other things in the plot to keep off: left, bottom, right, top.
     """
     boxes = [np.array([x - 4, y - 4, x + 4, y + 4]) for x, y in points]
+    lines = [_NOWHERE, *(np.array(bar) for bar in bars)]
     places: list[tuple[float, float]] = []
     for index, ((x, y), (width, height)) in enumerate(zip(points, sizes, strict=True)):
         point, centres = np.array([x, y]), _candidates(x, y, width, height)
         half = np.array([width / 2, height / 2])
-        taken, others = np.stack(boxes), np.stack(boxes[:index] + boxes[index + 1 :] or [np.zeros(4)])
         low, high = centres - half - _GAP, centres + half + _GAP
-        overlap = (low[:, None] < taken[None, :, 2:]) & (high[:, None] > taken[None, :, :2])
         ends = np.clip(point, centres - half, centres + half)
-        cost = overlap.all(-1).sum(1) * 1000.0
-        cost += ((low < 0) | (high > np.array(bounds))).any(1) * 500.0
-        cost += _crossings(point, ends, others) * 40.0 + np.hypot(*(ends - point).T)
-        best = int(np.argmin(cost))
+        outside = ((low < 0) | (high > np.array(bounds))).any(1)
+        cost = np.hypot(*(ends - point).T) + 1000.0 * outside
+        cost += 1000.0 * _overlaps(low, high, boxes) + 50.0 * _overlaps(low, high, lines)
+        likely = np.argsort(cost, kind="stable")[:_LIKELY]
+        others = [_NOWHERE, *boxes[:index], *boxes[index + 1 :], *lines[1 + len(bars) :]]
+        cost[likely] += 40.0 * _crossings(point, ends[likely], np.stack(others))
+        best = int(likely[np.argmin(cost[likely])])
         places.append((float(centres[best, 0]), float(centres[best, 1])))
         boxes.append(np.concatenate([low[best], high[best]]))
-        boxes += _trail(point, ends[best])
+        lines += _trail(point, ends[best])
     return places
+
+
+def _overlaps(
+    low: NDArray[np.float64], high: NDArray[np.float64], boxes: Sequence[NDArray[np.float64]]
+) -> NDArray[np.int64]:
+    """How many boxes each label (N, 2) would cover a part of."""
+    taken = np.stack(boxes)
+    shared = (low[:, None] < taken[:, 2:]) & (high[:, None] > taken[:, :2])
+    return shared.all(-1).sum(1)
 
 
 def _candidates(x: float, y: float, width: float, height: float) -> NDArray[np.float64]:
@@ -127,7 +147,7 @@ def _crossings(
     start: NDArray[np.float64], ends: NDArray[np.float64], boxes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How many sampled positions of each leader line lie in a box."""
-    along = np.linspace(0.1, 0.9, 9)[:, None, None]
+    along = np.linspace(0.1, 0.95, 16)[:, None, None]
     samples = start + along * (ends - start)
     inside = (samples[:, :, None] > boxes[:, :2]) & (samples[:, :, None] < boxes[:, 2:])
     return inside.all(-1).sum((0, 2)).astype(float)

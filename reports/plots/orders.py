@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
 from reports.board import Board, Section
 from reports.plots.frame import (
     INK,
-    SMALL,
     finished,
     framed,
     limits,
     metric_of,
-    scale_axis,
+    scale_and_data,
     widest,
 )
 from reports.plots.labels import row_labels
@@ -51,43 +50,39 @@ def orders(boards: Sequence[Board]) -> dict[str, Figure]:
 
 def _figure(name: str, members: Sequence[tuple[Board, Section]]) -> Figure:
     board, section = members[0]
-    values, look_rows = _values(members)
+    values, looks = _values(members)
     labels = sorted(values, key=lambda label: (-fmean(values[label]), label))
     names = [board.protocol.name.partition("@")[2] or NATURAL for board, _ in members]
     metric = metric_of(board)
     title = f"{name}: {metric} over {len(members)} class orders"
-    dataset = board.protocol.dataset_title
-    where = f"synthetic stand-in, not {dataset}" if section.data == "synthetic" else dataset
     few = [label for label in labels if len(values[label]) < len(members)]
     notes = [
         f"orders: {', '.join(names)} ({NATURAL}: the natural one); bar and number: mean ± standard deviation",
         *([f"not in all orders: {', '.join(few)}"] if few else []),
     ]
-    figure, axes = framed(
-        (title, f"{section.scale} scale · {where} · one dot an order"),
+    frame = framed(
+        (title, f"{scale_and_data(board, section)} · one dot an order"),
         notes,
         (WIDTH, STRIP * len(labels) + 6),
-        (widest(labels) + 16, 60, 34),
+        (widest(labels) + 14, 60, 30),
     )
     known = [value for label in labels for value in values[label]]
-    scale_axis(axes, "x", limits(known), f"{metric} of all classes after the last step (%)")
-    axes.set_ylim(len(labels) - 0.4, -0.6)
+    frame.scale("x", limits(known), f"{metric} of all classes after the last step (%)")
+    frame.axes.set_ylim(len(labels) - 0.4, -0.6)
     for position, label in enumerate(labels):
-        look, each = look_of(*look_rows[label]), values[label]
-        mean = fmean(each)
-        axes.plot(
-            each, [position] * len(each), color=look.colour, marker="o", markersize=5, alpha=0.6,
-            linestyle="none", markeredgewidth=0, label=label, clip_on=False,
+        frame.axes.plot(
+            values[label], [position] * len(values[label]), color=look_of(*looks[label]).colour, marker="o",
+            markersize=5, alpha=0.6, linestyle="none", markeredgewidth=0, label=label, clip_on=False,
+            scalex=False, scaley=False,
         )  # fmt: skip
-        axes.plot([mean] * 2, [position - 0.32, position + 0.32], color=INK, linewidth=1.2, label="_mean")
-        axes.text(
-            1 + 8 / WIDTH, position, number(mean, _std(each)), size=SMALL, va="center_baseline",
-            transform=axes.get_yaxis_transform(),
-        )  # fmt: skip
-    axes.set_yticks(range(len(labels)), labels)
-    axes.tick_params(axis="y", length=0, labelsize=SMALL)
-    axes.grid(axis="y", color=INK, alpha=0.08, linewidth=0.6)
-    return figure
+    places, means = range(len(labels)), [fmean(values[label]) for label in labels]
+    frame.axes.vlines(
+        means, [p - 0.32 for p in places], [p + 0.32 for p in places], colors=INK, linewidth=1.2, label="mean"
+    )
+    frame.names(places, labels)
+    texts = [number(fmean(values[label]), _std(values[label])) for label in labels]
+    frame.names(places, texts, side="right")
+    return frame.figure
 
 
 def _values(
@@ -105,7 +100,4 @@ def _values(
 
 
 def _std(values: Sequence[float]) -> float | None:
-    if len(values) < 2:
-        return None
-    mean = fmean(values)
-    return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
+    return stdev(values) if len(values) > 1 else None

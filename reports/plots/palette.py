@@ -25,7 +25,7 @@ class Look:
     marker: str
 
 
-_BUILT_IN = {
+BUILT_IN = {
     "finetune": Look("#7f8c9b", DOTTED, "x"),
     "joint": Look("#60758f", DASHED, "*"),
     "lwf": Look("#2f6fd0", SOLID, "o"),
@@ -57,10 +57,10 @@ def look_of(method: str, variant: str = "") -> Look:
     """The look of the row of this name and variant, a function of these alone."""
     base, bracket, settings = method.partition("[")
     own = zlib.crc32(f"{base}|{settings}|{variant}".encode())
-    if base not in _BUILT_IN:
+    if base not in BUILT_IN:
         colour = _USERS[zlib.crc32(base.encode()) % len(_USERS)]
         return Look(colour, DASHES[own // 7 % len(DASHES)], MARKERS[own // 61 % len(MARKERS)])
-    look = _BUILT_IN[base]
+    look = BUILT_IN[base]
     if not (bracket or variant):
         return look
     dashes = [dash for dash in DASHES if dash != look.dash]

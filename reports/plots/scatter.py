@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from reports.board import Board, Section
@@ -15,11 +15,11 @@ from reports.plots.frame import (
     LINE,
     OFFLINE_NOTE,
     SMALL,
+    Frame,
     framed,
     limits,
     metric_of,
     quality_of,
-    scale_axis,
     subtitle,
     without_result,
 )
@@ -30,6 +30,7 @@ from reports.rows import Row
 WIDTH, HEIGHT = 380.0, 300.0
 MANY_TIMES = 20
 """From so many times between the cheapest and the dearest on, the axis is logarithmic."""
+Point = tuple[float, float]
 
 
 def old_new(board: Board, section: Section) -> Figure | None:
@@ -38,13 +39,14 @@ def old_new(board: Board, section: Section) -> Figure | None:
     if not rows:
         return None
     quality = quality_of(board)
-    title = f"{board.name}: old against new classes, mean {quality} after the last step"
-    figure, axes = _framed(board, section, title, rows)
+    frame = _framed(
+        board, section, f"{board.name}: old against new classes, mean {quality} after the last step", rows
+    )
     for which, column, meaning in (("x", "old", "first step"), ("y", "new", "later steps")):
         edges = [edge for row in rows for edge in _edges(row, column)]
-        scale_axis(axes, which, limits(edges), f"mean {quality} of the classes of the {meaning} (%)")
-    _points(axes, rows, "old", "new")
-    return figure
+        frame.scale(which, limits(edges), f"mean {quality} of the classes of the {meaning} (%)")
+    _points(frame, rows, "old", "new")
+    return frame.figure
 
 
 def cost(board: Board, section: Section) -> Figure | None:
@@ -53,13 +55,12 @@ def cost(board: Board, section: Section) -> Figure | None:
     if not rows:
         return None
     metric = metric_of(board)
-    figure, axes = _framed(board, section, f"{board.name}: {metric} against training time", rows)
-    scale_axis(
-        axes, "y", limits([e for row in rows for e in _edges(row, "all")]), f"{metric}, all classes (%)"
-    )
-    _minutes(axes, [row["train_minutes"] for row in rows])
-    _points(axes, rows, "train_minutes", "all")
-    return figure
+    frame = _framed(board, section, f"{board.name}: {metric} against training time", rows)
+    edges = [edge for row in rows for edge in _edges(row, "all")]
+    frame.scale("y", limits(edges), f"{metric}, all classes (%)")
+    _minutes(frame, [row["train_minutes"] for row in rows])
+    _points(frame, rows, "train_minutes", "all")
+    return frame.figure
 
 
 def _with(section: Section, *columns: str) -> list[Row]:
@@ -67,74 +68,81 @@ def _with(section: Section, *columns: str) -> list[Row]:
 
 
 def _edges(row: Row, column: str) -> tuple[float, float]:
-    spread = row.get(f"{column}_std") or 0.0
-    return row[column] - spread, row[column] + spread
+    deviation = row.get(f"{column}_std") or 0.0
+    return row[column] - deviation, row[column] + deviation
 
 
-def _framed(board: Board, section: Section, title: str, rows: Sequence[Row]) -> tuple[Figure, Axes]:
-    hollow = [f"stars: {OFFLINE_NOTE}"] if any(row["offline"] for row in rows) else []
-    notes = [*hollow, *without_result(section)]
-    return framed((title, subtitle(board, section)), notes, (WIDTH, HEIGHT), (40, 16, 34))
+def _framed(board: Board, section: Section, title: str, rows: Sequence[Row]) -> Frame:
+    stars = [f"stars: {OFFLINE_NOTE}"] if any(row["offline"] for row in rows) else []
+    texts = (title, subtitle(board, section, "crosses"))
+    return framed(texts, [*stars, *without_result(section)], (WIDTH, HEIGHT), (40, 16, 30))
 
 
-def _minutes(axes: Axes, minutes: Sequence[float]) -> None:
+def _minutes(frame: Frame, minutes: Sequence[float]) -> None:
     low, high = min(minutes), max(minutes)
     if high <= MANY_TIMES * low:
-        top = 1.08 * high
-        scale_axis(axes, "x", (0.0, top), "training time of all steps (minutes)")
+        frame.scale("x", (0.0, 1.05 * high), "training time of all steps (minutes)")
         return
-    scale_axis(axes, "x", (low, high), "training time of all steps (minutes, logarithmic)")
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    axes.set_xlim(low / 1.3, high * 1.3)
-    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     units = (1,) if high > 300 * low else (1, 2, 5)
-    marks = [unit * 10.0**decade for decade in decades for unit in units]
-    marks = [mark for mark in marks if low / 1.3 <= mark <= high * 1.3]
-    axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    marks = [round(unit * 10.0**decade, -decade) for decade in decades for unit in units]
+    marks = [mark for mark in marks if low / 1.4 <= mark <= high * 1.4]
+    frame.scale("x", (low, high), "training time of all steps (minutes, logarithmic)", marks, room=0)
+    frame.axes.set_xscale("log")
+    frame.axes.set_xlim(low / 1.4, high * 1.4)
 
 
-def _points(axes: Axes, rows: Sequence[Row], x: str, y: str) -> None:
-    labels = row_labels(rows)
-    spots = [tuple(axes.transLimits.transform(axes.transScale.transform((row[x], row[y])))) for row in rows]
-    points = [(u * WIDTH, v * HEIGHT) for u, v in spots]
+def _points(frame: Frame, rows: Sequence[Row], x: str, y: str) -> None:
+    axes, labels = frame.axes, row_labels(rows)
+    crosses = [cross for row in rows for cross in _cross(row, x, y)]
+    points = [_spot(frame, (row[x], row[y])) for row in rows]
     sizes = [(text_width(label, SMALL), LINE - 2) for label in labels]
-    places = place(points, sizes, (WIDTH, HEIGHT))
+    bars = [(*_spot(frame, ends[0]), *_spot(frame, ends[1])) for ends, _ in crosses]
+    places = place(points, sizes, (frame.width, frame.height), bars)
+    leaders = []
     for row, label, point, centre, size in zip(rows, labels, points, places, sizes, strict=True):
         look = look_of(row["method"], row["variant"])
-        _cross(axes, row, x, y)
         axes.plot(
             [row[x]], [row[y]], color=look.colour, marker=look.marker, markersize=5.5, linestyle="none",
-            label=label, clip_on=False,
+            label=label, clip_on=False, scalex=False, scaley=False,
         )  # fmt: skip
-        _leader(axes, point, centre, size)
+        leaders += _leader(point, centre, size)
         axes.text(
-            centre[0] / WIDTH, centre[1] / HEIGHT, label, size=SMALL, ha="center", va="center",
+            centre[0] / frame.width, centre[1] / frame.height, label, size=SMALL, ha="center", va="center",
             transform=axes.transAxes,
         )  # fmt: skip
+    lines = LineCollection(
+        [[(a / frame.width, b / frame.height) for a, b in leader] for leader in leaders],
+        colors=INK, alpha=3 * FAINT, linewidths=0.5, transform=axes.transAxes, zorder=1, label="leaders",
+    )  # fmt: skip
+    axes.add_collection(lines, autolim=False)
+    ends, colours = [ends for ends, _ in crosses], [colour for _, colour in crosses]
+    axes.add_collection(LineCollection(ends, colors=colours, linewidths=0.8, label="std"), autolim=False)
 
 
-def _cross(axes: Axes, row: Row, x: str, y: str) -> None:
-    """A thin cross of one standard deviation, where it is known."""
+def _spot(frame: Frame, values: Point) -> Point:
+    """Where a point of the data lies, in points from the lower left corner of the axes."""
+    across, up = frame.axes.transLimits.transform(frame.axes.transScale.transform(values))
+    return float(across) * frame.width, float(up) * frame.height
+
+
+def _cross(row: Row, x: str, y: str) -> list[tuple[tuple[Point, Point], str]]:
+    """Ends and colour of the two strokes of one standard deviation, where it is known."""
     colour = look_of(row["method"], row["variant"]).colour
-    across, up = row.get(f"{x}_std"), row.get(f"{y}_std")
-    if across is not None:
-        axes.plot(_edges(row, x), [row[y]] * 2, color=colour, linewidth=0.8, label="_std")
-    if up is not None:
-        axes.plot([row[x]] * 2, _edges(row, y), color=colour, linewidth=0.8, label="_std")
+    strokes: list[tuple[tuple[Point, Point], str]] = []
+    if row.get(f"{x}_std") is not None:
+        left, right = _edges(row, x)
+        strokes.append((((left, row[y]), (right, row[y])), colour))
+    if row.get(f"{y}_std") is not None:
+        low, high = _edges(row, y)
+        strokes.append((((row[x], low), (row[x], high)), colour))
+    return strokes
 
 
-def _leader(
-    axes: Axes, point: tuple[float, float], centre: tuple[float, float], size: tuple[float, float]
-) -> None:
-    """A faint line from a point to the nearest edge of a label that is not beside it."""
-    end = [
+def _leader(point: Point, centre: Point, size: Point) -> list[tuple[Point, Point]]:
+    """A line from a point to the nearest edge of a label that is not beside it."""
+    across, up = (
         min(max(at, middle - extent / 2), middle + extent / 2)
         for at, middle, extent in zip(point, centre, size, strict=True)
-    ]
-    if math.dist(point, end) > 10:
-        axes.plot(
-            [point[0] / WIDTH, end[0] / WIDTH], [point[1] / HEIGHT, end[1] / HEIGHT], color=INK,
-            alpha=3 * FAINT, linewidth=0.5, transform=axes.transAxes, label="_leader", clip_on=False,
-            zorder=1,
-        )  # fmt: skip
+    )
+    return [(point, (across, up))] if math.dist(point, (across, up)) > 10 else []
