@@ -17,6 +17,7 @@ from benchmarks.fingerprint import REPOSITORY
 from benchmarks.run import Network, Run
 from benchmarks.store import FinishedStep
 from methods.registry import origin
+from protocols.protocol import Protocol
 from reports import record as schema
 from reports.record import Record
 
@@ -134,16 +135,21 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
 
 def protocol_card(run: Run) -> schema.ProtocolCard:
     """The protocol as a record states it, with whatever keeps it from being the published one."""
-    protocol, dataset, rules = run.asked, run.dataset, run.asked.rules
-    notes = list(protocol.notes)
+    dataset = run.dataset
+    notes = list(run.asked.notes)
     if not dataset.is_synthetic:
         notes += dataset.differences()
     if run.scale == "paper" and not run.recipe.weights:
         notes.append(NOT_PRETRAINED)
+    return card_of(run.asked, dataset.title, notes)
+
+
+def card_of(protocol: Protocol, dataset_title: str, notes: Sequence[str]) -> schema.ProtocolCard:
+    rules = protocol.rules
     return schema.ProtocolCard(
         name=protocol.name,
         dataset=protocol.dataset,
-        dataset_title=dataset.title,
+        dataset_title=dataset_title,
         task=protocol.task,
         setting=protocol.setting,
         rules=schema.RulesCard(

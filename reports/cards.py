@@ -8,6 +8,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 from reports.codec import FieldError
 
 TASKS = ("semantic", "panoptic", "instance")
+LONGEST_NAME = 200
+"""Characters of a name that becomes that of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +50,35 @@ class ProtocolCard:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_name(self, "name")
         if self.task not in TASKS:
             raise FieldError("task", f"found {self.task!r}, expected {', '.join(TASKS)}; correct it or rerun")
         if self.background and self.task != TASKS[0]:
             raise FieldError("background", f"true, but a {self.task} protocol has none; write false or rerun")
         if not self.steps:
             raise FieldError("steps", "[] is empty; a protocol has at least one step")
+        if not self.class_names:
+            raise FieldError("class_names", "[] is empty; name every label id, the background first")
         check_labels("things", self.things, len(self.class_names))
         for index, step in enumerate(self.steps):
             check_labels(f"steps[{index}].classes", step.classes, len(self.class_names))
+        self._check_what_is_taught()
+
+    def _check_what_is_taught(self) -> None:
+        taught: set[int] = {0} if self.background else set()
+        for index, step in enumerate(self.steps):
+            if not step.classes:
+                raise FieldError(f"steps[{index}].classes", "[] is empty; a step teaches at least one class")
+            again = taught.intersection(step.classes)
+            if again and not self.is_domain_incremental:
+                before = "is the background" if again == {0} else "was taught by an earlier step"
+                raise FieldError(f"steps[{index}].classes", f"{min(again)} {before}; leave it out")
+            taught.update(step.classes)
+
+    def labels_known_after(self, step: int) -> set[int]:
+        """The label ids of the output channels that a network has then."""
+        known = {0} if self.background else set()
+        return known.union(*(each.classes for each in self.steps[: step + 1]))
 
     @property
     def is_domain_incremental(self) -> bool:
@@ -82,6 +104,9 @@ class MethodCard:
     origin: str
     """`built-in` or `file: my_method.py`."""
     url: str
+
+    def __post_init__(self) -> None:
+        check_name(self, "name", "key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +140,16 @@ class NetworkCard:
 
     def __post_init__(self) -> None:
         check_not_negative(self, "parameters")
+
+
+def check_name(card: object, *names: str) -> None:
+    """Raise `FieldError` for the first of the named texts that cannot name a row or a file."""
+    for name in names:
+        value = getattr(card, name)
+        if not value or len(value) > LONGEST_NAME or not value.isprintable():
+            shown = value[:LONGEST_NAME]
+            problem = f"{shown!r} has {len(value)} characters, expected 1..{LONGEST_NAME} printable ones"
+            raise FieldError(name, f"{problem}; choose another name")
 
 
 def check_labels(field: str, labels: tuple[int, ...], num_labels: int) -> None:

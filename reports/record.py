@@ -150,6 +150,7 @@ class Record:
             if step.counts.task != self.protocol.task:
                 problem = f"{step.counts.task!r}, expected the protocol's ({self.protocol.task!r}); rerun it"
                 raise FieldError(f"steps[{index}].counts.task", problem)
+            _check_channels(self, index)
         if self.cost is not None and len(self.cost.steps) != len(self.steps):
             problem = f"{len(self.cost.steps)} entries, expected one a step ({len(self.steps)}); rerun"
             raise FieldError("cost.steps", problem)
@@ -254,3 +255,21 @@ def _check_status(record: Record) -> None:
         raise FieldError("steps", f"{len(record.steps)} steps in a finished run, expected {wanted}; rerun it")
     if record.finished and record.network is None:
         raise FieldError("network", "null in a finished run; add the network or rerun the benchmark")
+
+
+def _check_channels(record: Record, index: int) -> None:
+    """The channels are the classes learnt so far in any order, after the background where there is one."""
+    protocol, channels = record.protocol, record.steps[index].channels
+    field = f"steps[{index}].channels"
+    known = protocol.labels_known_after(len(protocol.steps) - 1 if record.is_offline else index)
+    if record.status == FAILED and set(channels) == protocol.labels_known_after(len(protocol.steps) - 1):
+        return  # it may have been about to be trained as one
+    for which, labels in (("lacks", known - set(channels)), ("has", set(channels) - known)):
+        if labels:
+            label = min(labels)
+            name = f"{label} ({protocol.class_names[label]!r})"
+            more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+            taught = "which the protocol has taught by then" if which == "lacks" else "not taught by then"
+            raise FieldError(field, f"{which} {name}{more}, {taught}; list what the network can predict")
+    if protocol.background and channels[0] != 0:
+        raise FieldError(f"{field}[0]", f"{channels[0]}, expected the background (0); put its counts first")

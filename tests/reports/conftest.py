@@ -40,6 +40,7 @@ PROTOCOL = ProtocolCard(
     steps=(ProtocolStep(classes=(1, 2)), ProtocolStep(classes=(3,)), ProtocolStep(classes=(4,))),
     notes=("The two cats look alike.",),
 )
+CHANNELS = ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4))
 PROVENANCE = {"mib": "port of fcdl94/MiB@1a2b3c4"}
 
 
@@ -94,11 +95,17 @@ def make_record(
     seed: int = 0,
     reason: str = "",
     protocol: ProtocolCard = PROTOCOL,
-    channels: Sequence[Sequence[int]] = ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4)),
+    channels: Sequence[Sequence[int]] = CHANNELS,
     task: str = "semantic",
 ) -> Record:
-    """A record with the given IoU, PQ or AP (per cent) of each channel after each step."""
+    """A record with the given IoU, PQ or AP (per cent) of each channel after each step.
+
+    Where the protocol has no background, its value is left out.
+    """
     protocol = replace(protocol, task=task, background=protocol.background and task == "semantic")
+    if not protocol.background and channels == CHANNELS:
+        channels = tuple(known[1:] for known in CHANNELS)
+        series = [iou[len(iou) > len(channels[step]) :] for step, iou in enumerate(series)]
     if len(series) == 1 < len(protocol.steps):
         channels = channels[-1:]
     run = f"{name}/seed-{seed}"
