@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from benchmarks.cores import cores
 from benchmarks.memory import keep_freed_memory
 
 
@@ -21,11 +22,6 @@ def choose_device(asked: str | None, deterministic: bool) -> torch.device:
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True)
     return device
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_workers(asked: int | None, device: torch.device) -> int:

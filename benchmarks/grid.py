@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from benchmarks.progress import Display, RunDisplay
 from benchmarks.run import Run, RunOptions, execute
 from benchmarks.side_by_side import SideBySide
 from benchmarks.store import Store
-from reports.leaderboard import terminal_table, write_leaderboards
-from reports.load import load_records
 
 
 @dataclass(frozen=True)
@@ -40,20 +37,6 @@ def run_grid(
         for run in waiting:
             failed += not _run_one(run, folder, store, options, display)
     return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
-
-
-def write_reports(protocols: list[str], folder: Path) -> list[Path]:
-    """Redraw the leaderboards from all records that the folder holds; print the short tables."""
-    found, problems = load_records(folder)
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    chosen = [record for record in found if record.protocol.name in protocols]
-    paths = write_leaderboards(chosen, folder / "leaderboards")
-    for name in protocols:
-        rows = [record for record in chosen if record.protocol.name == name]
-        if rows:
-            print(f"\n{terminal_table(rows)}")
-    return paths
 
 
 def plan_text(runs: list[Run], folder: Path) -> str:

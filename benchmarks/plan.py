@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.device import cores
+from benchmarks.cores import cores
 from benchmarks.run import Run
 from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
 from methods.method import MethodClass

@@ -18,7 +18,7 @@ from typing import IO
 from tqdm import tqdm
 
 from benchmarks import records
-from benchmarks.device import cores
+from benchmarks.cores import cores
 from benchmarks.run import Run, RunOptions, remaining_iterations
 from benchmarks.store import Store
 

@@ -1,8 +1,8 @@
-"""Leaderboards: records in; a data frame, three files a protocol, or a few lines for the terminal out."""
+"""Leaderboards: records in; a data frame, files a protocol, or a few lines for the terminal out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,29 +32,27 @@ def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def write_leaderboards(records: Iterable[Record], out_dir: Path) -> list[Path]:
-    """Write `<out_dir>/<protocol>.md`, `.csv` and `.json`, each atomically; the paths written.
+    """Write `<out_dir>/<protocol>.md`, `.csv`, `.json` and `.tex` of each protocol; the paths written.
 
     Raises:
         ValueError: the folder cannot be written.
     """
+    return [path for board in build_boards(records) for path in write_board(board, out_dir, list(TEXTS))]
+
+
+def write_board(board: Board, out_dir: Path, formats: Iterable[str]) -> list[Path]:
+    """Write one protocol's files in some of the formats of `TEXTS`, each atomically; the paths written."""
     paths = []
-    for board in build_boards(records):
-        texts = {
-            "md": page(board),
-            "csv": _csv(board.rows),
-            "json": _json(board),
-            "tex": latex.page(board),
-        }
-        for suffix, text in texts.items():
-            paths.append(out_dir / f"{board.stem}.{suffix}")
-            write_text(paths[-1], text)
+    for name in formats:
+        paths.append(out_dir / f"{board.stem}.{name}")
+        write_text(paths[-1], TEXTS[name](board))
     return paths
 
 
-def terminal_table(records: Iterable[Record]) -> str:
+def terminal_table(boards: Iterable[Board]) -> str:
     """A short table a protocol, kind of data and scale, for the end of a run."""
     parts = []
-    for board in build_boards(records):
+    for board in boards:
         for section in board.sections:
             synthetic = section.data == "synthetic"
             kind = "SYNTHETIC stand-in, not comparable with published numbers" if synthetic else section.data
@@ -91,8 +89,8 @@ def _frame(rows: Sequence[Row]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(wholes, "Int64"))
 
 
-def _csv(rows: Sequence[Row]) -> str:
-    return _frame(rows).round(DIGITS).to_csv(index=False, lineterminator="\n")
+def _csv(board: Board) -> str:
+    return _frame(board.rows).round(DIGITS).to_csv(index=False, lineterminator="\n")
 
 
 def _json(board: Board) -> str:
@@ -111,3 +109,7 @@ def _rounded(value: object) -> object:
     if isinstance(value, dict):
         return {str(key): _rounded(item) for key, item in value.items()}
     return round(value, DIGITS) if isinstance(value, float) else value
+
+
+TEXTS: dict[str, Callable[[Board], str]] = {"md": page, "csv": _csv, "json": _json, "tex": latex.page}
+"""The formats of one file a protocol, and what makes each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from reports.record import Record, read
@@ -13,10 +14,25 @@ def load_records(runs: Path) -> tuple[list[Record], list[str]]:
     Two files with the same protocol, task, method, scale, kind of data, seed and key are one run: the second
     is reported, so that no seed counts twice.
     """
+    paths, problems = record_paths(runs)
+    records, more = read_records(paths)
+    return records, problems + more
+
+
+def record_paths(runs: Path) -> tuple[list[Path], list[str]]:
+    """Where the records of a runs folder lie, in order; a line for the user where there is none."""
+    folder = runs / "records"
+    paths = sorted(folder.rglob("seed-*.json"))
+    nothing = f"{folder}: no seed-*.json in it; run the benchmark first or check --runs"
+    return paths, [] if paths else [nothing]
+
+
+def read_records(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
+    """The records of these files, as `load_records`."""
     records: list[Record] = []
     problems: list[str] = []
     seen: dict[tuple[object, ...], Path] = {}
-    for path in sorted((runs / "records").rglob("seed-*.json")):
+    for path in paths:
         try:
             record = read(path)
         except ValueError as error:
@@ -30,8 +46,6 @@ def load_records(runs: Path) -> tuple[list[Record], list[str]]:
             continue
         seen[run] = path
         records.append(record)
-    if not records and not problems:
-        problems.append(f"{runs / 'records'}: no seed-*.json in it; run the benchmark first or check --runs")
     return records, problems
 
 

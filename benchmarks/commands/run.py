@@ -73,8 +73,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     # Heavy imports wait until the command line is known to be right.
+    from benchmarks.commands.report import show_reports
     from benchmarks.device import choose_device, choose_workers
-    from benchmarks.grid import plan_text, run_grid, write_reports
+    from benchmarks.grid import plan_text, run_grid
     from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
     from benchmarks.run import RunOptions
     from benchmarks.settings import Setting, reject_unknown_targets
@@ -125,9 +126,8 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     beside_each_other = SideBySide(args.arguments, args.runs, options, jobs) if jobs > 1 else None
     outcome = run_grid(runs, args.runs, options, beside_each_other)
-    paths = write_reports([b.protocol.name for b in benchmarks], args.runs)
-    print(f"\n{outcome.trained} trained, {outcome.kept} kept, {outcome.failed} failed. "
-          f"Leaderboards: {', '.join(str(path) for path in paths if path.suffix == '.md')}")  # fmt: skip
+    where = show_reports(args.runs, protocols=[b.protocol.name for b in benchmarks])
+    print(f"\n{outcome.trained} trained, {outcome.kept} kept, {outcome.failed} failed. {where}")
     return 1 if outcome.failed else 0
 
 

@@ -28,7 +28,8 @@ def _of_section(board: Board, section: Section, prefix: str) -> Drawings:
     return _drawn(plots.figures(board, section), prefix)
 
 
-def _across(boards: Sequence[Board]) -> Drawings:
+def across(boards: Sequence[Board]) -> Drawings:
+    """The drawings that compare protocols."""
     return _drawn(plots.across(boards), "across")
 
 
@@ -39,5 +40,5 @@ def _drawn(figures: Mapping[str, Figure], prefix: str) -> Drawings:
     }
 
 
-MATPLOTLIB = Plots(_of_section, _across)
+MATPLOTLIB = Plots(_of_section, across)
 NO_PLOTS = Plots(lambda board, section, prefix: {}, lambda boards: {})
