@@ -118,10 +118,20 @@ def _draw(task: tuple[_Order, Sequence[Path]]) -> _Drawn:
     written: list[Path] = []
     for board in filter(order.wants, boards):
         written += write_board(board, order.out_dir, [name for name in order.formats if name in TEXTS])
-        if "png" in order.formats:
-            written += plots.write_plots([board], order.out_dir)
-    parts = [html.part(board) for board in boards] if "html" in order.formats else []
-    return _Drawn([_light(board) for board in boards], parts, written, problems)
+    parts = [_plotted(board, order, written) for board in boards]
+    return _Drawn([_light(board) for board in boards], [part for part in parts if part], written, problems)
+
+
+def _plotted(board: Board, order: _Order, written: list[Path]) -> html.Part | None:
+    """Write the plots and give the board's part of the page, if wanted: each figure is drawn once."""
+    wants_files, wants_part = "png" in order.formats and order.wants(board), "html" in order.formats
+    if not wants_files and not wants_part:
+        return None
+    figures = {section.title: plots.figures(board, section) for section in board.sections}
+    if wants_files:
+        for section in board.sections:
+            written += plots.write_section(board, section, figures[section.title], order.out_dir)
+    return html.part(board, html.drawn_before(figures)) if wants_part else None
 
 
 def _light(board: Board) -> Board:

@@ -70,7 +70,7 @@ def _published(protocols: Sequence[str], style: str) -> int:
 def show_reports(
     runs: Path, formats: Sequence[str] | None = None, protocols: Sequence[str] | None = None
 ) -> str:
-    """Redraw, print the short tables of `protocols`, and return a sentence that says where everything lies."""
+    """Redraw, print the short tables of `protocols`, and return a line that says where everything lies."""
     from benchmarks.cores import cores
     from reports.leaderboard import terminal_table
     from reports.redraw import FORMATS, redraw
@@ -89,11 +89,13 @@ def show_reports(
         print(f"\n{terminal_table(boards)}")
     if not drawn.paths:
         return "There is nothing to draw."
-    first = min(drawn.paths, key=lambda path: FIRST.index(path.suffix) if path.suffix in FIRST else len(FIRST))
+    first = min(
+        drawn.paths, key=lambda path: FIRST.index(path.suffix) if path.suffix in FIRST else len(FIRST)
+    )
     return f"Leaderboards: {first}, and {len(drawn.paths) - 1} more files in {runs / 'leaderboards'}"
 
 
 FEW = 10
 """Up to so many protocols are printed as well."""
-FIRST = (".html", ".md", ".tex", ".csv", ".json")
+FIRST = (".html", ".md", ".tex", ".csv", ".json", ".png")
 """What a reader opens first."""

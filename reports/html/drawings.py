@@ -24,21 +24,26 @@ class Plots:
     """The drawings that compare protocols."""
 
 
-def _of_section(board: Board, section: Section, prefix: str) -> Drawings:
-    return _drawn(plots.figures(board, section), prefix)
-
-
-def across(boards: Sequence[Board]) -> Drawings:
-    """The drawings that compare protocols."""
-    return _drawn(plots.across(boards), "across")
-
-
-def _drawn(figures: Mapping[str, Figure], prefix: str) -> Drawings:
+def in_page(figures: Mapping[str, Figure], prefix: str) -> Drawings:
+    """Figures as SVG elements whose ids begin with the prefix."""
     return {
         name: plots.svg(figure, f"{prefix}-{position}")
         for position, (name, figure) in enumerate(figures.items())
     }
 
 
-MATPLOTLIB = Plots(_of_section, across)
+def across(boards: Sequence[Board]) -> Drawings:
+    """The drawings that compare protocols."""
+    return in_page(plots.across(boards), "across")
+
+
+def drawn_before(figures: Mapping[str, Mapping[str, Figure]]) -> Plots:
+    """The given figures of each section, by its title, and none that compare protocols."""
+    return Plots(
+        lambda board, section, prefix: in_page(figures[section.title], prefix),
+        lambda boards: {},
+    )
+
+
+MATPLOTLIB = Plots(lambda board, section, prefix: in_page(plots.figures(board, section), prefix), across)
 NO_PLOTS = Plots(lambda board, section, prefix: {}, lambda boards: {})

@@ -58,7 +58,7 @@ def page(boards: Sequence[Board], plots: Plots = MATPLOTLIB) -> str:
 
 
 def part(board: Board, plots: Plots = MATPLOTLIB) -> Part:
-    """The part of one board, plots included."""
+    """The part of one board, its plots included."""
     view = _board(board, plots)
     html = _templates().get_template("board.html.j2").render(view=view, stand_in=STAND_IN)
     return Part(html, tuple(_entries(view)))

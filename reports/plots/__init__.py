@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,7 +13,7 @@ from reports.plots import bars, classes, orders, scatter, steps
 from reports.plots.frame import style
 from reports.plots.saving import png, svg, svg_document
 
-__all__ = ["across", "figures", "svg", "write_plots"]
+__all__ = ["across", "figures", "svg", "write_across", "write_plots", "write_section"]
 
 _PLOTS = {
     "steps": steps.steps,
@@ -45,15 +45,27 @@ def write_plots(boards: Sequence[Board], out_dir: Path) -> list[Path]:
     Raises:
         ValueError: the folder cannot be written.
     """
+    of_sections = ((board, section) for board in boards for section in board.sections)
+    paths = [
+        path for board, section in of_sections
+        for path in write_section(board, section, figures(board, section), out_dir)
+    ]  # fmt: skip
+    return paths + write_across(boards, out_dir)
+
+
+def write_section(board: Board, section: Section, drawn: Mapping[str, Figure], out_dir: Path) -> list[Path]:
+    """Write what `figures` has drawn of one section, as `write_plots`."""
+    folder = out_dir / "plots" / board.stem
     paths = []
-    for board in boards:
-        for section in board.sections:
-            for name, figure in figures(board, section).items():
-                stem = f"{section.scale}-{section.data}-{name}"
-                paths += _write(figure, out_dir / "plots" / board.stem, stem)
-    for name, figure in across(boards).items():
-        paths += _write(figure, out_dir / "plots" / "across", name)
+    for name, figure in drawn.items():
+        paths += _write(figure, folder, f"{section.scale}-{section.data}-{name}")
     return paths
+
+
+def write_across(boards: Sequence[Board], out_dir: Path) -> list[Path]:
+    """Write the plots over several boards, as `write_plots`."""
+    folder = out_dir / "plots" / "across"
+    return [path for name, figure in across(boards).items() for path in _write(figure, folder, name)]
 
 
 def _write(figure: Figure, folder: Path, stem: str) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64decode, b64encode
+from functools import lru_cache
 from html import escape
 from io import BytesIO, StringIO
 
@@ -60,8 +61,9 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+@lru_cache(maxsize=8)
 def _drawn(figure: Figure) -> str:
-    """What matplotlib writes, from the first element on."""
+    """What matplotlib writes, from the first element on. The same figure stands in a page and in a file."""
     buffer = StringIO()
     with style():
         FigureCanvasSVG(figure).print_figure(buffer, format="svg", facecolor="none", metadata=_NOTHING)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from reports.board import build_boards
 from reports.leaderboard import leaderboard, terminal_table, write_leaderboards
 from reports.record import ProtocolCard, ProtocolStep, Record, SemanticCounts, StepRecord
 
@@ -77,7 +78,7 @@ def test_each_task_has_its_metric(make: Make, protocol: ProtocolCard) -> None:
     assert frame.loc["mib", "metric"] == "AP"
     assert frame.loc["mib", "all"] == frame.loc["mib", "ap75"] == pytest.approx(30)
     assert frame.loc["mib", "ap50"] == pytest.approx(100 * 40 / 110)
-    table = terminal_table(of_task(make, protocol, "instance"))
+    table = terminal_table(build_boards(of_task(make, protocol, "instance")))
     assert table.startswith("zoo-2-1-instance · mini scale · real · AP in %")
 
 
@@ -168,7 +169,9 @@ def test_a_synthetic_stand_in_is_announced_first(make: Make, tmp_path: Path) -> 
     assert list(pd.read_csv(StringIO(csv))["data"]) == ["synthetic"]
     assert "not comparable" in json.loads(plain)["announcement"]
     assert latex.startswith("% Synthetic stand-in.") and r"\caption{\textbf{Synthetic stand-in.}" in latex
-    assert "SYNTHETIC stand-in, not comparable with published numbers" in terminal_table([record])
+    assert "SYNTHETIC stand-in, not comparable with published numbers" in terminal_table(
+        build_boards([record])
+    )
 
 
 def test_real_data_needs_no_announcement(board: list[Record], tmp_path: Path) -> None:
@@ -220,7 +223,7 @@ def test_several_protocols(make: Make, tmp_path: Path) -> None:
 
 
 def test_terminal_table(board: list[Record]) -> None:
-    lines = terminal_table(board).splitlines()
+    lines = terminal_table(build_boards(board)).splitlines()
     assert lines[0] == "pets-2-1 · mini scale · real · mIoU in %"
     assert lines[1].split() == ["method", "old", "new", "all", "forgetting", "avg", "minutes", "status"]
     assert lines[-1].split(maxsplit=7) == ["plop", *"——————", "failed: out of memory; not run: seed 1"]
