@@ -141,7 +141,7 @@
     packed.replaceWith(content);
     for (const table of content.querySelectorAll("table")) makeSortable(table);
     for (const section of content.querySelectorAll("section")) addDrillDowns(section);
-    filterMethods();
+    filterMethods(board);
   }
 
   function openTarget() {
@@ -159,24 +159,21 @@
   const wordsOf = (input) => (input?.value || "").toLowerCase().split(/\s+/).filter(Boolean);
   const found = (text, words) => words.every((word) => text.includes(word));
 
-  function filterMethods() {
+  function filterMethods(within = document) {
     const words = wordsOf(document.getElementById("filter"));
-    let all = 0;
-    let matching = 0;
-    for (const section of document.querySelectorAll(".board section")) {
+    for (const section of within.querySelectorAll(".content > section")) {
       const hidden = new Set();
       for (const row of section.querySelectorAll("tr[data-words]")) {
-        const matches = found(row.dataset.words, words);
-        if (!matches) hidden.add(row.dataset.row);
-        all += 1;
-        matching += matches;
+        if (!found(row.dataset.words, words)) hidden.add(row.dataset.row);
       }
       for (const row of section.querySelectorAll("tr[data-row]")) {
         row.hidden = hidden.has(row.dataset.row);
         for (const drill of below(row)) drill.hidden = row.hidden;
       }
     }
-    const text = words.length ? `${matching} of ${all} rows of the open tables` : "";
+    const rows = document.querySelectorAll("tr[data-words]");
+    const matching = [...rows].filter((row) => !row.hidden).length;
+    const text = words.length ? `${matching} of ${rows.length} rows of the open tables` : "";
     document.getElementById("matches").textContent = text;
   }
 
@@ -205,7 +202,7 @@
     }
     makeSortable(document.querySelector(".overview table"));
     document.querySelector(".tools").hidden = false;
-    document.getElementById("filter").addEventListener("input", filterMethods);
+    document.getElementById("filter").addEventListener("input", () => filterMethods());
     document.getElementById("find-protocol")?.addEventListener("input", findProtocols);
     const openAll = (open) => () => boards.forEach((board) => { board.open = open && !board.hidden; });
     document.getElementById("open-all")?.addEventListener("click", openAll(true));
