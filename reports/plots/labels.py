@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,8 +14,15 @@ from reports.rows import Row
 
 LONGEST = 38
 """Characters of a label; longer ones lose their middle."""
-_RINGS = (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162)
-_ANGLES = (0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240, 15, 45, 75, 105, 135, 165)
+BESIDE = 10.0
+"""A label within so many points of its own needs no leader line."""
+_RINGS = np.array([7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162.0])
+_ANGLES = np.radians([0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240, 15, 45, 75, 105, 135, 165])
+_DIRECTIONS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1).round(6)
+_OFFSETS = (_RINGS[:, None, None] * _DIRECTIONS).reshape(-1, 2)
+"""From a point to the nearest edge of the labels that are tried."""
+_SIDES = np.tile(np.stack([np.sign(_DIRECTIONS[:, 0]), _DIRECTIONS[:, 1]], axis=1), (len(_RINGS), 1))
+"""Which edge that is: -1 to 1 across and upwards."""
 _GAP = 1.5
 _LIKELY = 24
 """So many places are tried for what their leader line would cross."""
@@ -114,8 +120,9 @@ def place(
         cost = np.hypot(*(ends - point).T) + 1000.0 * outside
         cost += 1000.0 * _overlaps(low, high, boxes) + 50.0 * _overlaps(low, high, lines)
         likely = np.argsort(cost, kind="stable")[:_LIKELY]
-        others = [_NOWHERE, *boxes[:index], *boxes[index + 1 :], *lines[1 + len(bars) :]]
-        cost[likely] += 40.0 * _crossings(point, ends[likely], np.stack(others))
+        if cost[likely[0]] > BESIDE:
+            others = [_NOWHERE, *boxes[:index], *boxes[index + 1 :], *lines[1 + len(bars) :]]
+            cost[likely] += 40.0 * _crossings(point, ends[likely], np.stack(others))
         best = int(likely[np.argmin(cost[likely])])
         places.append((float(centres[best, 0]), float(centres[best, 1])))
         boxes.append(np.concatenate([low[best], high[best]]))
@@ -134,13 +141,7 @@ def _overlaps(
 
 def _candidates(x: float, y: float, width: float, height: float) -> NDArray[np.float64]:
     """Centres (N, 2) of a label around a point, the nearest first."""
-    centres = []
-    for ring in _RINGS:
-        for angle in _ANGLES:
-            cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            reach_x = width / 2 * (0 if abs(cos) < 0.1 else math.copysign(1, cos))
-            centres.append((x + ring * cos + reach_x, y + ring * sin + height / 2 * sin))
-    return np.array(centres)
+    return np.array([x, y]) + _OFFSETS + _SIDES * np.array([width / 2, height / 2])
 
 
 def _crossings(

@@ -7,18 +7,16 @@ import re
 from base64 import b64decode, b64encode
 from functools import lru_cache
 from html import escape
-from io import BytesIO, StringIO
+from io import BytesIO
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
 from reports.plots.frame import INK, style
+from reports.plots.renderers import draw_pixels, draw_svg
 
 DPI = 200
-_NOTHING = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _IDENTITY = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'url\(#([^)]*)\)|href="#([^"]*)"')
 _PICTURE = re.compile(r"data:image/png;base64,\s*([^\"]*)")
@@ -43,15 +41,8 @@ def svg_document(figure: Figure) -> str:
 
 def png(figure: Figure) -> bytes:
     """`figure` as PNG at 200 dots an inch: black on white, of at most 256 colours."""
-    before = figure.get_dpi(), figure.get_facecolor()
-    figure.set_dpi(DPI)
-    figure.set_facecolor("white")
-    canvas = FigureCanvasAgg(figure)
     with style():
-        canvas.draw()
-    figure.set_dpi(before[0])
-    figure.set_facecolor(before[1])
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        picture = Image.fromarray(draw_pixels(figure, DPI)).convert("RGB")
     picture = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     picture.putpalette(
         [255 if value >= 253 else value for value in picture.getpalette() or []]
@@ -64,10 +55,8 @@ def png(figure: Figure) -> bytes:
 @lru_cache(maxsize=8)
 def _drawn(figure: Figure) -> str:
     """What matplotlib writes, from the first element on. The same figure stands in a page and in a file."""
-    buffer = StringIO()
     with style():
-        FigureCanvasSVG(figure).print_figure(buffer, format="svg", facecolor="none", metadata=_NOTHING)
-    text = buffer.getvalue()
+        text = draw_svg(figure)
     return text[text.index("<g ") : text.rindex("</svg>")]
 
 
@@ -109,7 +98,7 @@ def _shorter(match: re.Match[str]) -> str:
 def _paletted(encoded: str) -> str:
     """The same picture with a palette, a third of the size. It has at most 256 colours."""
     pixels = np.asarray(Image.open(BytesIO(b64decode(encoded))).convert("RGBA"))
-    colours, indices = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
+    colours, indices = np.unique(pixels.view(np.uint32), return_inverse=True)
     assert len(colours) <= 256, "the colour map of a heat map has few steps"
     picture = Image.fromarray(indices.reshape(pixels.shape[:2]).astype(np.uint8), "P")
     picture.putpalette(colours.tobytes(), "RGBA")

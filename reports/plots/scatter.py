@@ -23,7 +23,7 @@ from reports.plots.frame import (
     subtitle,
     without_result,
 )
-from reports.plots.labels import place, row_labels, text_width
+from reports.plots.labels import BESIDE, place, row_labels, text_width
 from reports.plots.palette import look_of
 from reports.rows import Row
 
@@ -145,4 +145,4 @@ def _leader(point: Point, centre: Point, size: Point) -> list[tuple[Point, Point
         min(max(at, middle - extent / 2), middle + extent / 2)
         for at, middle, extent in zip(point, centre, size, strict=True)
     )
-    return [(point, (across, up))] if math.dist(point, (across, up)) > 10 else []
+    return [(point, (across, up))] if math.dist(point, (across, up)) > BESIDE else []

@@ -19,6 +19,7 @@ from matplotlib.testing.compare import compare_images
 from methods.registry import builtin_methods
 from reports.board import Board, build_boards
 from reports.plots import across, figures, svg, write_plots
+from reports.plots.classes import COLOURS
 from reports.plots.frame import limits, ticks
 from reports.plots.labels import place, row_labels, shortened, spread, text_width
 from reports.plots.palette import BUILT_IN, look_of
@@ -112,16 +113,15 @@ def test_getting_better_is_negative_forgetting(make: Callable[..., Record]) -> N
 
 
 def test_cells_are_the_classes_by_step(pets: Board, plots: dict[str, Figure]) -> None:
-    picture = np.ma.filled(plots["classes"].axes[0].images[0].get_array(), np.nan)
+    picture = np.asarray(plots["classes"].axes[0].images[0].get_array())
     rows = [row for row in pets.rows if row["seeds"]]
-    assert picture.shape == (5, 4 * len(rows) - 1)
+    assert picture.shape == (5, 4 * len(rows) - 1, 4)
     for position, row in enumerate(rows):
         panel = picture[:, 4 * position : 4 * position + 3]
-        for label in range(5):
-            values = row["by_class_and_step"][label]
-            assert panel[label].tolist() == pytest.approx(
-                [np.nan if value is None else value for value in values], nan_ok=True
-            )
+        for label, series in row["by_class_and_step"].items():
+            for step, value in enumerate(series):
+                colour = (0, 0, 0, 0) if value is None else COLOURS(value / 100, bytes=True)
+                assert tuple(panel[label, step]) == colour
     text = words(plots["classes"])
     for name in ("background", "horse", "step 2", "100 IoU (%)", "blank: not learnt yet"):
         assert name in text
