@@ -44,9 +44,8 @@ def png(figure: Figure) -> bytes:
     with style():
         picture = Image.fromarray(draw_pixels(figure, DPI)).convert("RGB")
     picture = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    picture.putpalette(
-        [255 if value >= 253 else value for value in picture.getpalette() or []]
-    )  # white again
+    # Averaging over edges greys the ground: make it white again.
+    picture.putpalette([255 if value >= 253 else value for value in picture.getpalette() or []])
     buffer = BytesIO()
     picture.save(buffer, format="png", dpi=(DPI, DPI))
     return buffer.getvalue()

@@ -249,10 +249,12 @@ def test_pictures(plots: dict[str, Figure], name: str, tmp_path: Path) -> None:
     assert compare_images(str(GOLDEN / f"plot-{name}.png"), str(drawn), tol=6) is None
 
 
-def test_drawing_a_picture_leaves_the_figure_alone(plots: dict[str, Figure]) -> None:
-    before = svg_document(plots["steps"])
+def test_drawing_a_picture_leaves_the_figure_alone(pets: Board, plots: dict[str, Figure]) -> None:
+    before = plots["steps"].get_dpi(), plots["steps"].get_facecolor()
     png(plots["steps"])
-    assert svg_document(plots["steps"]) == before
+    assert (plots["steps"].get_dpi(), plots["steps"].get_facecolor()) == before
+    untouched = figures(pets, pets.sections[0])["steps"]
+    assert svg_document(plots["steps"]) == svg_document(untouched)
 
 
 def test_pyplot_stays_out() -> None:
