@@ -11,6 +11,7 @@ from reports.record import Record, read
 def load_records(runs: Path) -> tuple[list[Record], list[str]]:
     """All `<runs>/records/**/seed-*.json` in path order, and one line a file that cannot be used.
 
+    Rows from elsewhere lie there too, in any folder: the record says where it belongs, not its path (README).
     Two files with the same protocol, task, method, scale, kind of data, seed and key are one run: the second
     is reported, so that no seed counts twice.
     """

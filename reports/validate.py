@@ -136,6 +136,8 @@ def _of_the_step(record: Record, step: StepRecord) -> Iterator[Finding]:
     here = f"steps[{step.index}]"
     if step.test_images == 0 or not any(_truth(step.counts)):
         yield Finding(f"{here}.counts", "nothing was tested; measure on the validation set")
+    if isinstance(step.counts, SemanticCounts):
+        yield from _of_the_pixels(step.counts, f"{here}.counts")
     if step.test_images > record.data.val_images and not record.protocol.is_domain_incremental:
         most = f"the {record.data.val_images} of data.val_images"
         yield Finding(f"{here}.test_images", f"{step.test_images} exceeds {most}; correct one of them")
@@ -146,6 +148,19 @@ def _of_the_step(record: Record, step: StepRecord) -> Iterator[Finding]:
         if loss is None:
             problem = "null: the loss was not finite at the end; was the training sound?"
             yield Finding(f"{here}.final_loss.{name}", problem, is_error=False)
+
+
+def _of_the_pixels(counts: SemanticCounts, here: str) -> Iterator[Finding]:
+    """No pixel is predicted twice; one that is predicted as background has one true channel."""
+    limits = [("prediction", sum(counts.prediction), "ground_truth", sum(counts.ground_truth))]
+    if counts.unassigned is not None and counts.prediction_on_background is not None:
+        on_background = sum(counts.prediction_on_background)
+        limits.append(("prediction_on_background", on_background, "ground_truth[0]", counts.ground_truth[0]))
+        limits.append(("unassigned", sum(counts.unassigned), "prediction[0]", counts.prediction[0]))
+    for part, pixels, whole, most in limits:
+        if pixels > most:
+            problem = f"{pixels} pixels in all, but {most} in {whole}; count the same pixels in both"
+            yield Finding(f"{here}.{part}", problem)
 
 
 def _changes_of_truth(record: Record) -> Iterator[Finding]:

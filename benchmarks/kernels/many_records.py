@@ -108,17 +108,18 @@ def plain_record(
 def _plain_step(
     random: np.random.Generator, index: int, known: list[int], truth: np.ndarray, run: str
 ) -> Plain:
+    """What is missed is predicted as background."""
     there = truth[known]
-    hit, missed, wrong = random.uniform(size=(3, len(known)))
-    intersection = (there * hit).astype(int)
-    unassigned = (missed * (there - intersection)).astype(int)
-    on_background = (PIXELS * wrong).astype(int)
-    unassigned[0] = on_background[0] = intersection[0]
+    intersection = (there * random.uniform(size=len(known))).astype(int)
+    unassigned = there - intersection
+    classes = len(known) - 1
+    on_background = random.multinomial(unassigned[0], np.full(classes, 1 / classes))
+    unassigned[0] = intersection[0]
     columns = {
         "intersection": intersection,
         "ground_truth": there,
-        "prediction": intersection + on_background,
-        "prediction_on_background": on_background,
+        "prediction": np.array([unassigned.sum(), *(intersection[1:] + on_background)]),
+        "prediction_on_background": np.array([intersection[0], *on_background]),
         "unassigned": unassigned,
     }
     return {
