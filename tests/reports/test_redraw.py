@@ -1,4 +1,4 @@
-"""The whole folder of leaderboards: which files there are, that nothing hides anything, one process or many."""
+"""All leaderboards of a folder: which files there are, that nothing hides anything, one process or many."""
 
 from __future__ import annotations
 
