@@ -26,6 +26,8 @@ from reports.plots.palette import look_of
 from reports.rows import Row
 
 WIDTH, LOWEST = 300.0, 170.0
+MARKERS = 8
+"""At most so many steps of a line have a marker, the last among them."""
 APART = LINE - 0.5
 """Points from one name to the next."""
 
@@ -68,9 +70,11 @@ def _draw(frame: Frame, row: Row, label: str, columns: list[str]) -> None:
     x = np.arange(len(columns))
     y = np.array([row[column] for column in columns], dtype=float)
     std = np.array([row[f"{column}_std"] for column in columns], dtype=float)
+    every = -(-len(x) // MARKERS)
     axes.plot(
         x, y, color=look.colour, linestyle=look.dash, marker=look.marker, label=label,
         linewidth=1.3, markersize=4, markeredgewidth=0.9, scalex=False, scaley=False,
+        markevery=((len(x) - 1) % every, every),
     )  # fmt: skip
     if np.isfinite(std).any():
         axes.fill_between(x, y - std, y + std, color=look.colour, alpha=0.16, linewidth=0, label=label)
