@@ -7,8 +7,8 @@ measure of each channel (IoU, PQ or AP), in 0..1, NaN where it is not defined.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -67,7 +67,7 @@ class SemanticCounts:
 
     def quality(self) -> NDArray[np.float64]:
         """IoU of each channel (K,); NaN where the ground truth has no pixel."""
-        return _iou(self.intersection, self.ground_truth, self.prediction)
+        return _iou(*map(_floats, (self.intersection, self.ground_truth, self.prediction)))
 
     def labelled_iou(self, assigned_only: bool = False) -> NDArray[np.float64] | None:
         """IoU (K,) over the pixels whose ground truth is a class learnt so far; the background's is NaN.
@@ -78,9 +78,9 @@ class SemanticCounts:
         """
         if self.unassigned is None or self.prediction_on_background is None:
             return None
-        truth = np.asarray(self.ground_truth) - (np.asarray(self.unassigned) if assigned_only else 0)
-        predicted = np.asarray(self.prediction) - np.asarray(self.prediction_on_background)
-        iou = _iou(self.intersection, truth, predicted)
+        truth = _floats(self.ground_truth) - (_floats(self.unassigned) if assigned_only else 0)
+        predicted = _floats(self.prediction) - _floats(self.prediction_on_background)
+        iou = _iou(_floats(self.intersection), truth, predicted)
         iou[0] = np.nan
         return iou
 
@@ -179,13 +179,18 @@ Counts = SemanticCounts | PanopticCounts | InstanceCounts
 
 
 def _iou(
-    both: Sequence[int],
-    truth: Sequence[int] | NDArray[np.int64],
-    predicted: Sequence[int] | NDArray[np.int64],
+    hits: NDArray[np.float64], truth: NDArray[np.float64], predicted: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """NaN where the truth has no pixel. Source: MiB, PLOP `metrics/stream_metrics.py`, its 1e-6 included."""
-    hits, true, claimed = (np.asarray(counts, dtype=np.float64) for counts in (both, truth, predicted))
-    return np.where(true > 0, hits / (true + claimed - hits + 1e-6), np.nan)
+    return np.where(truth > 0, hits / (truth + predicted - hits + 1e-6), np.nan)
+
+
+@lru_cache(maxsize=8)
+def _floats(column: tuple[int, ...]) -> NDArray[np.float64]:
+    """The last few are kept: each is in several measures of a step, and is made slower than it is used."""
+    array = np.asarray(column, dtype=np.float64)
+    array.setflags(write=False)
+    return array
 
 
 def _whole(values: NDArray[np.int64]) -> tuple[int, ...]:

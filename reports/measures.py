@@ -81,14 +81,15 @@ def _measure_step(step: StepRecord, quality: NDArray, protocol: ProtocolCard) ->
     learns all classes anew, so a split by class says nothing: its `old` and `new` are None.
     """
     groups = _Groups.of(step, protocol)
+    foreground = groups.means(quality)
     values = {
         "old": None if groups.old is None else _mean(quality[groups.old | ~groups.all]),
-        "new": None if groups.new is None else _mean(quality[groups.new]),
+        "new": foreground["new"],
         "all": _mean(quality),
     }
     counts = step.counts
     if isinstance(counts, SemanticCounts):
-        values |= {f"{name}_no_background": groups.means(quality)[name] for name in ("old", "all")}
+        values |= {f"{name}_no_background": foreground[name] for name in ("old", "all")}
         if protocol.zero_is_unlabelled:
             for suffix, assigned_only in (("labelled", False), ("assigned", True)):
                 iou = counts.labelled_iou(assigned_only)
