@@ -153,12 +153,10 @@ def check_name(card: object, *names: str) -> None:
 
 
 def check_labels(field: str, labels: tuple[int, ...], num_labels: int) -> None:
-    for position, label in enumerate(labels):
-        if not 0 <= label < num_labels:
-            problem = (
-                f"{label} is no label id, expected 0..{num_labels - 1} (class_names); correct it or rerun"
-            )
-            raise FieldError(f"{field}[{position}]", problem)
+    if labels and not (min(labels) >= 0 and max(labels) < num_labels):
+        position, label = next((i, label) for i, label in enumerate(labels) if not 0 <= label < num_labels)
+        problem = f"{label} is no label id, expected 0..{num_labels - 1} (class_names); correct it or rerun"
+        raise FieldError(f"{field}[{position}]", problem)
     if len(set(labels)) != len(labels):
         raise FieldError(field, "a label id occurs twice; correct it or rerun the benchmark")
 
