@@ -61,6 +61,7 @@ def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display:
     started = time.monotonic()
     try:
         steps, network = execute(run, store, options, RunDisplay(display, run))
+        records.lay_out_samples(run, store, folder)
         records.save(records.finished_record(run, options.device, steps, network), run, folder)
     # A method's fault, whatever it is, must not stop the others; a user's code may even call exit().
     except (Exception, SystemExit) as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import platform
-import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,14 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from benchmarks.fingerprint import REPOSITORY
 from benchmarks.run import Network, Run
-from benchmarks.store import FinishedStep
+from benchmarks.samples import true_labels
+from benchmarks.store import FinishedStep, Store
 from methods.registry import origin
 from protocols.protocol import Protocol
 from reports import record as schema
+from reports.files import write_bytes
 from reports.record import Record
+from reports.samples import folder_of, image_folder, prediction_path
 
 VERSION = "0.1.0"
 NOT_PRETRAINED = (
@@ -29,12 +34,7 @@ NOT_PRETRAINED = (
 
 
 def path_of(run: Run, runs: Path) -> Path:
-    return runs / "records" / run.asked.name / _folder(run.name) / f"seed-{run.seed}.json"
-
-
-def _folder(name: str) -> str:
-    """A row's name may hold a path that the user set."""
-    return re.sub(r"[^\w.=,\[\]@+-]", "_", name)
+    return runs / "records" / run.asked.name / folder_of(run.name) / f"seed-{run.seed}.json"
 
 
 def existing(run: Run, runs: Path) -> Record | None:
@@ -72,6 +72,26 @@ def save(record: Record, run: Run, runs: Path) -> None:
             if old.finished and old.key != record.key:
                 path.replace(path.with_name(f"{path.stem}.{old.key[:8]}.json.old"))
     schema.write(record, path)
+
+
+def lay_out_samples(run: Run, store: Store, runs: Path) -> None:
+    """Copy the stored predictions of a finished run to where the reports find them (`reports.samples`)."""
+    first = len(run.asked.steps) - len(run.step_keys)  # a single step is the asked protocol's last one
+    for name, sample in run.shown.items():
+        folder = image_folder(runs, run.asked.name, name)
+        shutil.rmtree(prediction_path(folder, run.name, run.seed, 0).parent, ignore_errors=True)
+        for step, key in enumerate(run.step_keys, start=first):
+            if (stored := store.sample(key, name)) is not None:
+                write_bytes(prediction_path(folder, run.name, run.seed, step), stored)
+        if folder.is_dir():
+            write_bytes(folder / "truth.png", true_labels(run.dataset, run.asked, sample).png())
+            write_bytes(folder / "image.jpg", _jpeg(run.dataset.read_image(sample)))
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=92)
+    return file.getvalue()
 
 
 def finished_record(

@@ -15,12 +15,13 @@ import torch
 from benchmarks import fingerprint
 from benchmarks.evaluation import evaluate
 from benchmarks.memory import PeakMemory
+from benchmarks.samples import choose_samples, predict_samples
 from benchmarks.store import FinishedStep, Store
 from benchmarks.training import Progress, StepTrainer
 from methods.method import Method, MethodClass
 from methods.recipe import PER_STEP, Recipe
 from methods.registry import source_of
-from protocols.datasets import Dataset
+from protocols.datasets import Dataset, Sample
 from protocols.datasets.dataset import SPLITS
 from protocols.labels import test_lut, training_lut
 from protocols.loading import StepData, batches_per_epoch, derive_seed
@@ -94,6 +95,11 @@ class Run:
         for index in range(len(self.protocol.steps)):
             keys.append(fingerprint.of_settings(self._depends_on(index, keys[-1] if keys else ""))[:32])
         return keys
+
+    @cached_property
+    def shown(self) -> dict[str, Sample]:
+        """The test images whose predictions are kept, by name."""
+        return choose_samples(self.samples[-1].test, self.dataset.root)
 
     def missing(self, store: Store) -> dict[str, int]:
         """The iterations of the steps that the store does not have yet, by their keys."""
@@ -221,7 +227,8 @@ def _train_step(
         eval_seconds=time.monotonic() - started,
         peak_memory_mb=memory.megabytes(),
     )
-    store.save(key, method.tensors(), measured.tensors(), outcome)
+    shown = predict_samples(method, data, run.shown)
+    store.save(key, method.tensors(), measured.tensors(), shown, outcome)
     watch.finished(index, counts)
 
 

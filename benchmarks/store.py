@@ -2,6 +2,7 @@
 
     <store>/<key>/state.safetensors     what later steps need: `Method.tensors()`
     <store>/<key>/measured.safetensors  what is finer than the counts of a record: the confusion matrix
+    <store>/<key>/samples/<image>.png   predictions of a few test images, as `reports.samples` describes them
     <store>/<key>/step.json             what was measured
     <store>/<key>.partial.safetensors   the last checkpoint of a step in training
 
@@ -14,6 +15,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reports.record import Counts, counts_from_json
+from reports.samples import LabelMap
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,18 @@ class Store:
                 f"{path}: damaged ({error}); delete the folder {path.parent} and rerun"
             ) from error
 
+    def sample(self, key: str, name: str) -> bytes | None:
+        """The PNG of a test image's prediction; None in a step that was stored before any was kept."""
+        path = self.folder / key / "samples" / f"{name}.png"
+        return path.read_bytes() if path.is_file() else None
+
     def save(
-        self, key: str, tensors: dict[str, Tensor], measured: dict[str, Tensor], step: FinishedStep
+        self,
+        key: str,
+        tensors: dict[str, Tensor],
+        measured: dict[str, Tensor],
+        samples: Mapping[str, LabelMap],
+        step: FinishedStep,
     ) -> None:
         """Write a finished step and drop its checkpoint."""
         temporary = self.folder / f"{key}.tmp-{os.getpid()}"
@@ -81,6 +94,9 @@ class Store:
         save_file(_packed(tensors), temporary / "state.safetensors")
         if measured:
             save_file(_packed(measured), temporary / "measured.safetensors")
+        (temporary / "samples").mkdir()
+        for name, prediction in samples.items():
+            (temporary / "samples" / f"{name}.png").write_bytes(prediction.png())
         (temporary / "step.json").write_text(json.dumps(asdict(step)))
         if self.has(key):  # another runner was quicker: the same bits
             shutil.rmtree(temporary)

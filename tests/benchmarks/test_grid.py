@@ -34,6 +34,11 @@ def weights(runs: Path) -> dict[str, bytes]:
     return {p.parent.name: p.read_bytes() for p in (runs / "store").glob("*/state.safetensors")}
 
 
+def samples(runs: Path) -> dict[str, bytes]:
+    folder = runs / "samples"
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.*")}
+
+
 def test_leaderboard_and_records(run_tiny: Runner, tmp_path: Path) -> None:
     assert run_tiny(methods="finetune,mib,joint") == 0
     table = pd.read_csv(tmp_path / "runs/leaderboards/tiny-2-1.csv")
@@ -80,6 +85,7 @@ def test_same_command_same_bits(run_tiny: Runner, tmp_path: Path) -> None:
     run_tiny("--workers", "1", runs="b")
     assert stable(tmp_path / "a") == stable(tmp_path / "b")
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert samples(tmp_path / "a") == samples(tmp_path / "b") != {}
 
 
 def test_seeds_differ(run_tiny: Runner, tmp_path: Path) -> None:
@@ -239,7 +245,7 @@ class Mortal(MiB):
 
 @pytest.mark.slow
 def test_killed_at_ten_moments_the_bits_are_the_same(tmp_path: Path) -> None:
-    """A step has 1 + 8 + 1 + 2 calls of hooks; the ten processes die at, before and after iterations."""
+    """A step has 1 + 8 + 1 + 3 calls of hooks; the ten processes die at, before and after iterations."""
     protocol = write_tiny_protocol(tmp_path, iterations=8)
     method = tmp_path / "mortal.py"
     method.write_text(MORTAL)
@@ -264,6 +270,7 @@ def test_killed_at_ten_moments_the_bits_are_the_same(tmp_path: Path) -> None:
         assert run(tmp_path / "killed", die_at) == -signal.SIGKILL
     assert run(tmp_path / "killed", die_at=0) == 0
     assert stable(tmp_path / "killed") == stable(tmp_path / "undisturbed")
+    assert samples(tmp_path / "killed") == samples(tmp_path / "undisturbed") != {}
     assert weights(tmp_path / "killed") == weights(tmp_path / "undisturbed")
 
 

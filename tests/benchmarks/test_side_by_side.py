@@ -48,6 +48,8 @@ def test_same_results_as_one_by_one(
     capfd.readouterr()
     assert run_tiny("--seeds", "0,1", "--jobs", "2", methods="finetune,mib", runs="two") == 0
     assert stable(tmp_path / "two") == stable(tmp_path / "one")
+    for path in (tmp_path / "one/samples").rglob("*.png"):
+        assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
     said = capfd.readouterr().err
     assert "4 runs (2 methods, seeds 0,1) on cpu, 2 side by side" in said
     assert said.count("finished in") == 4 and said.count("step 1/3") == 2  # the first step once a seed
