@@ -74,6 +74,12 @@ def image_folder(runs: Path, protocol: str, image: str) -> Path:
     return runs / "samples" / protocol / image
 
 
+def image_folders(runs: Path, protocol: str) -> list[Path]:
+    """Of the images of which there are samples, in the order of their names."""
+    folder = runs / "samples" / protocol
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
 def prediction_path(folder: Path, method: str, seed: int, step: int) -> Path:
     """In an image's folder."""
     return folder / folder_of(method) / f"seed-{seed}" / f"step-{step}.png"
