@@ -13,7 +13,8 @@ of the DeepLab family are tested on.
 
 Semantic: one 8-bit channel (mode L or P), the label id of each pixel, 0 background, 255 ignored or nothing.
 Panoptic and instance: RGB. R is the label id, 255 where no segment lies; G + 256 B is the number of the
-segment, from 1, 0 where there is none.
+segment, from 1, 0 where there is none. Predicted instances are those of a score of 0.5 and more, surer ones
+on top.
 """
 
 from __future__ import annotations

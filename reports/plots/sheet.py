@@ -178,6 +178,8 @@ def _notes(board: Board, steps: Sequence[int], rows: Sequence[_Row], without: Se
     squares = [cell for row in rows for cell in row.cells if isinstance(cell, LabelMap)]
     if any(len(set(cell.labels.shape)) == 1 for cell in squares):
         notes.append("Hatched: not tested; methods of the DeepLab family are tested on the central square.")
+    if board.protocol.task == "instance":
+        notes.append("Predicted instances of a score of 0.5 and more; surer ones lie on top.")
     if without:
         notes.append(f"Without predictions of this image: {', '.join(without)}.")
     return notes
