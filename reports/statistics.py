@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from statistics import fmean
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 FEWEST = 3
@@ -29,18 +31,20 @@ def bootstrap_intervals(values: Mapping[str, Sequence[float]]) -> dict[str, tupl
     columns = {name: column for name, column in values.items() if len(column) == seeds}
     if not columns:
         return {}
-    sample = np.array(list(columns.values()), dtype=np.float64).T
-    found = stats.bootstrap(
-        (sample,),
-        np.mean,
-        axis=0,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return dict(zip(columns, zip(found.low.tolist(), found.high.tolist(), strict=True), strict=True))
+    sample = np.array(list(columns.values()), dtype=np.float64)
+    means = sample @ _weights(seeds)
+    tail = 50 * (1 - LEVEL)
+    limits = np.percentile(means, (tail, 100 - tail), axis=1).T
+    return {name: (low, high) for name, (low, high) in zip(columns, limits.tolist(), strict=True)}
+
+
+@cache
+def _weights(seeds: int) -> NDArray[np.float64]:
+    """(seeds, RESAMPLES): how much of each resample's mean is each seed. scipy's `bootstrap` takes five times
+    as long, and a table has many rows."""
+    drawn = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
+    counts = (drawn[:, :, None] == np.arange(seeds)).sum(axis=1)
+    return np.ascontiguousarray(counts.T / seeds)
 
 
 def p_values_against_best(rows: Sequence[Mapping[int, float]]) -> list[float | None]:

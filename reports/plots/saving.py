@@ -16,7 +16,7 @@ from PIL import Image
 from reports.plots.frame import INK, style
 from reports.plots.renderers import draw_pixels, draw_svg
 
-DPI = 200
+DPI = 150
 _IDENTITY = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'url\(#([^)]*)\)|href="#([^"]*)"')
 _PICTURE = re.compile(r"data:image/png;base64,\s*([^\"]*)")
@@ -40,7 +40,7 @@ def svg_document(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """`figure` as PNG at 200 dots an inch: black on white, of at most 256 colours."""
+    """`figure` as PNG at 150 dots an inch: black on white, of at most 256 colours."""
     with style():
         picture = Image.fromarray(draw_pixels(figure, DPI)).convert("RGB")
     picture = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

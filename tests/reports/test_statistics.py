@@ -17,7 +17,16 @@ def test_two_seeds_have_no_interval() -> None:
 def test_interval_of_three_seeds_is_that_of_all_their_resamples() -> None:
     """27 equally likely resamples: 1 in 27 has the smallest value thrice, so the 2.5 % quantile is it."""
     found = bootstrap_intervals({"all": [10.0, 20.0, 60.0]})["all"]
-    assert found == (10.0, 60.0)
+    assert found == pytest.approx((10.0, 60.0))
+
+
+def test_interval_is_scipys() -> None:
+    seeds = [41.0, 44.5, 43.0, 40.5, 42.0]
+    found = bootstrap_intervals({"all": seeds})["all"]
+    expected = stats.bootstrap(
+        (seeds,), np.mean, n_resamples=100_000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    assert found == pytest.approx((expected.low, expected.high), abs=0.11)
 
 
 def test_interval_of_many_seeds_is_nearly_the_normal_one() -> None:
@@ -32,8 +41,8 @@ def test_interval_is_the_same_every_time_and_for_each_column_alone() -> None:
     columns = {"old": [1.0, 2.0, 4.0, 8.0], "new": [5.0, 5.0, 5.0, 5.0]}
     both = bootstrap_intervals(columns)
     assert both == bootstrap_intervals(columns)
-    assert both["old"] == bootstrap_intervals({"old": columns["old"]})["old"]
-    assert both["new"] == (5.0, 5.0)
+    assert both["old"] == pytest.approx(bootstrap_intervals({"old": columns["old"]})["old"])
+    assert both["new"] == pytest.approx((5.0, 5.0))
 
 
 def test_a_column_that_some_seeds_lack_has_no_interval() -> None:
