@@ -49,9 +49,13 @@ class _Drawn:
 class _Order:
     """What is to be drawn; each process is sent one."""
 
-    out_dir: Path
+    runs: Path
     formats: tuple[str, ...]
     protocols: tuple[str, ...] | None
+
+    @property
+    def out_dir(self) -> Path:
+        return self.runs / "leaderboards"
 
     def wants(self, board: Board) -> bool:
         return self.protocols is None or board.protocol.name in self.protocols
@@ -78,7 +82,7 @@ def redraw(
     folders: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         folders[path.relative_to(runs / "records").parts[0]].append(path)
-    order = _Order(runs / "leaderboards", tuple(formats), None if protocols is None else tuple(protocols))
+    order = _Order(runs, tuple(formats), None if protocols is None else tuple(protocols))
     with _executor(jobs if len(folders) >= MANY else 1) as executor:
         drawn = _draw_all(executor, order, folders, tell)
     known = sorted({board.protocol.name for each in drawn for board in each.boards})
@@ -137,10 +141,13 @@ def _plotted(board: Board, order: _Order, written: list[Path]) -> html.Part | No
     if not wants_files and not wants_part:
         return None
     figures = {section.title: plots.figures(board, section) for section in board.sections}
+    sheets = {section.title: plots.sheets(board, section, order.runs) for section in board.sections}
     if wants_files:
         for section in board.sections:
             written += plots.write_section(board, section, figures[section.title], order.out_dir)
-    return html.part(board, html.drawn_before(figures)) if wants_part else None
+            written += plots.write_sheets(board, section, sheets[section.title], order.out_dir)
+    first = {title: next(iter(of_section.values())) for title, of_section in sheets.items() if of_section}
+    return html.part(board, html.drawn_before(figures, first)) if wants_part else None
 
 
 def _light(board: Board) -> Board:

@@ -12,8 +12,18 @@ from reports.files import write_bytes, write_text
 from reports.plots import bars, classes, orders, scatter, steps
 from reports.plots.frame import style
 from reports.plots.saving import png, svg, svg_document
+from reports.plots.sheet import sheets, write_sheets
 
-__all__ = ["across", "figures", "svg", "write_across", "write_plots", "write_section"]
+__all__ = [
+    "across",
+    "figures",
+    "sheets",
+    "svg",
+    "write_across",
+    "write_plots",
+    "write_section",
+    "write_sheets",
+]
 
 _PLOTS = {
     "steps": steps.steps,

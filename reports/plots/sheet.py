@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -42,23 +42,24 @@ class _Row:
     cells: tuple[LabelMap | str | None, ...]
 
 
-def write_sheets(boards: Sequence[Board], runs: Path, out_dir: Path) -> list[Path]:
-    """Write `<out_dir>/plots/<board>/<scale>-<data>-samples-<image>.png`; the paths written.
+def sheets(board: Board, section: Section, runs: Path) -> dict[str, bytes]:
+    """The sheets of a section as PNG, for each image of `<runs>/samples` that a row has predictions of."""
+    drawn = {
+        image.name: sheet_png(board, section, image) for image in image_folders(runs, board.protocol.name)
+    }
+    return {name: content for name, content in drawn.items() if content is not None}
 
-    There is one for each image of `<runs>/samples` of which a row of the section has predictions.
+
+def write_sheets(board: Board, section: Section, drawn: Mapping[str, bytes], out_dir: Path) -> list[Path]:
+    """Write `<out_dir>/plots/<board>/<scale>-<data>-samples-<image>.png`; the paths written.
 
     Raises:
         ValueError: the folder cannot be written.
     """
-    paths = []
-    for board in boards:
-        for section in board.sections:
-            for image in image_folders(runs, board.protocol.name):
-                content = sheet_png(board, section, image)
-                if content is not None:
-                    stem = f"{section.scale}-{section.data}-samples-{image.name}"
-                    paths.append(out_dir / "plots" / board.stem / f"{stem}.png")
-                    write_bytes(paths[-1], content)
+    stem = f"{section.scale}-{section.data}-samples"
+    paths = [out_dir / "plots" / board.stem / f"{stem}-{name}.png" for name in drawn]
+    for path, content in zip(paths, drawn.values(), strict=True):
+        write_bytes(path, content)
     return paths
 
 

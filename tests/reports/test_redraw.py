@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from reports import redraw as module
 from reports.record import Record, write
 from reports.redraw import redraw
+from reports.samples import LabelMap, prediction_path
 
 Make = Callable[..., Record]
 SERIES = [[90, 60, 50], [90, 50, 40, 30], [90, 40, 30, 30, 20]]
@@ -56,6 +58,18 @@ def test_everything_is_drawn(runs: Path) -> None:
     assert {path.relative_to(runs / "leaderboards").as_posix() for path in drawn.paths} == expected
     assert drawn.problems == ()
     assert [board.name for board in drawn.boards] == ["pets-2-1", "pets-2-1@b"]
+
+
+def test_sample_predictions_are_drawn_where_a_run_left_them(runs: Path) -> None:
+    folder = runs / "samples/pets-2-1/cats"
+    labels = LabelMap(np.ones((12, 16), dtype=np.uint8)).png()
+    for path in (folder / "truth.png", prediction_path(folder, "mib", 0, 2)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(labels)
+    redraw(runs)
+    assert "plots/pets-2-1/mini-real-samples-cats.png" in files(runs)
+    page = (runs / "leaderboards/index.html").read_text()
+    assert page.count('alt="pets-2-1: sample predictions" src="data:image/png;base64,') == 1
 
 
 def test_only_what_is_asked_for(runs: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from reports.board import Board, build_boards
 from reports.plots.label_colours import COLOURS, picture
-from reports.plots.sheet import sheet, sheet_png, shown_steps, write_sheets
+from reports.plots.sheet import sheet, sheet_png, sheets, shown_steps, write_sheets
 from reports.record import ProtocolStep, Record
 from reports.samples import LabelMap, image_folders, prediction_path, read_label_map
 from tests.reports.conftest import PROTOCOL, make_record
@@ -56,6 +56,11 @@ def board() -> Board:
     return one_board(*named, make_record([[90, 70, 60, 60, 60]], "joint"))
 
 
+def write_all(board: Board, runs: Path, out: Path) -> list[Path]:
+    (section,) = board.sections
+    return write_sheets(board, section, sheets(board, section, runs), out)
+
+
 def texts(board: Board, runs: Path) -> list[str]:
     words_and_pictures = sheet(board, board.sections[0], runs / "samples/pets-2-1/cats")
     assert words_and_pictures is not None
@@ -65,7 +70,7 @@ def texts(board: Board, runs: Path) -> list[str]:
 
 
 def test_one_file_an_image_with_what_it_shows(board: Board, runs: Path) -> None:
-    (path,) = write_sheets([board], runs, runs / "leaderboards")
+    (path,) = write_all(board, runs, runs / "leaderboards")
     assert path == runs / "leaderboards/plots/pets-2-1/mini-real-samples-cats.png"
     pixels = np.asarray(Image.open(path)).reshape(-1, 3)
     shown = {tuple(colour) for colour in np.unique(pixels, axis=0).tolist()}
@@ -100,14 +105,14 @@ def test_a_bad_file_is_a_cell_that_says_why(board: Board, runs: Path) -> None:
     assert "50 x 20 pixels,\nimage 36 x 24" in words
     (folder / "truth.png").write_bytes(b"no PNG")
     assert texts(board, runs).count("damaged file") == 3 + 3
-    assert write_sheets([board], runs, runs / "out")
+    assert write_all(board, runs, runs / "out")
 
 
 def test_nothing_is_drawn_where_nobody_has_samples(board: Board, runs: Path, tmp_path: Path) -> None:
-    assert write_sheets([board], tmp_path / "elsewhere", tmp_path / "out") == []
-    assert write_sheets([one_board(make_record(SERIES, "lwf"))], runs, tmp_path / "out") == []
+    assert write_all(board, tmp_path / "elsewhere", tmp_path / "out") == []
+    assert write_all(one_board(make_record(SERIES, "lwf")), runs, tmp_path / "out") == []
     failed = make_record([], "mib", reason="out of memory")
-    assert write_sheets([one_board(failed)], runs, tmp_path / "out") == []
+    assert write_all(one_board(failed), runs, tmp_path / "out") == []
 
 
 def test_synthetic_data_are_named(runs: Path) -> None:
