@@ -42,7 +42,7 @@ def compare(records: Sequence[Record], row: dict[str, float | None]) -> list[Com
     best: dict[str, PublishedValue] = {}
     for value in sorted(candidates, key=_doubt):
         best.setdefault(value.column, value)
-    order = [*(name for name in HEADLINES if name in best), *(n for n in best if n not in HEADLINES)]
+    order = dict.fromkeys(name for name in (*HEADLINES, *row) if name in best)
     return [
         Comparison(name, best[name], measured - best[name].value, _remarks(record, best[name]))
         for name in order

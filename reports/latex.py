@@ -1,4 +1,4 @@
-"""A leaderboard in LaTeX: one `table` a section, to paste into a paper; needs booktabs, nothing else."""
+"""A leaderboard in LaTeX: one `table` a section, to paste into a paper; needs booktabs and graphicx."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from reports.tables import Cell, Column, Table, main_table
 
 WIDEST = 14
 """Letters of the widest heading on one line."""
+WIDEST_TABLE = 70
+"""Letters of a row that still fits on a page of one column; a wider table is scaled down to it."""
 SYMBOLS = {"↑": r"\uparrow", "↓": r"\downarrow", "→": r"\rightarrow", "×": r"\times", "−": "-"}
 """In mathematics: the text font's own are bitmaps, which conferences refuse."""
 _RULES = {ord(letter): rf"\ensuremath{{{command}}}" for letter, command in SYMBOLS.items()}
@@ -28,7 +30,7 @@ def page(board: Board) -> str:
     """The card and the columns' definitions as comments, then the main table of each section."""
     protocol = board.protocol
     lines = [_comment(board.announcement)] if board.announcement else []
-    lines += [r"% In the preamble: \usepackage{booktabs}", _comment(f"Protocol {board.name}")]
+    lines += [r"% In the preamble: \usepackage{booktabs,graphicx}", _comment(f"Protocol {board.name}")]
     lines += [_comment(f"{fact.label}: {fact.text}") for fact in protocol_facts(protocol)]
     lines += [_comment(f"{name}: {meaning}") for name, meaning in definitions(protocol).items()]
     for section in board.sections:
@@ -46,6 +48,7 @@ def _floating(board: Board, section: Section) -> list[str]:
     kept = [i for i, column in enumerate(table.columns) if column.heading not in ("minutes", "status")]
     columns = [table.columns[i] for i in kept]
     body = [" & ".join(_cell(row[i]) for i in kept) + r" \\" for row in table.rows]
+    is_wide = sum(max(_width(row[i]) for row in table.rows) for i in kept) > WIDEST_TABLE
     alignment = "".join("r" if column.is_number else "l" for column in columns)
     return [
         r"\begin{table}",
@@ -54,13 +57,14 @@ def _floating(board: Board, section: Section) -> list[str]:
         rf"\label{{tab:{_label(board, section)}}}",
         r"\small",
         r"\setlength{\tabcolsep}{4pt}",
+        *([r"\resizebox{\textwidth}{!}{%"] if is_wide else []),
         rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
         r"\toprule",
         " & ".join(map(_header, columns)) + r" \\",
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if is_wide else ""),
         *_below(table, section),
         r"\end{table}",
     ]
@@ -107,6 +111,13 @@ def _cell(cell: Cell) -> str:
         text += f" ({escape(cell.remark)})"
     raised = ",".join([r"\dagger"] * bool(cell.mark) + [str(i) for i in cell.footnotes])
     return text + (rf"$^{{{raised}}}$" if raised else "")
+
+
+def _width(cell: Cell) -> int:
+    """Letters."""
+    return (
+        len(cell.text) + len(cell.remark) + len(cell.footnotes) + (len(cell.spread) + 3 if cell.spread else 0)
+    )
 
 
 def _comment(text: str) -> str:

@@ -140,10 +140,15 @@ def _published_cell(row: Row, footnotes: Sequence[str]) -> Cell:
     found = _headline_remarks(row)
     url = row["comparisons"][0].published.url if row["comparisons"] else ""
     return Cell(
-        number(row["published"]),
+        _as_printed(row["published"]),
         url=url,
         footnotes=tuple(footnotes.index(remark) + 1 for remark in found),
     )
+
+
+def _as_printed(value: float | None) -> str:
+    """With the decimals that the paper gives."""
+    return MISSING if value is None else f"{value:g}"
 
 
 def _published(rows: Sequence[Row]) -> list[Table]:
@@ -158,7 +163,7 @@ def _published(rows: Sequence[Row]) -> list[Table]:
             _name(row),
             Cell(heading(found.column)),
             Cell(number(row[found.column])),
-            Cell(number(found.published.value, digits=2).removesuffix("0")),
+            Cell(_as_printed(found.published.value)),
             Cell(signed(found.difference)),
             Cell(f"{found.published.paper}: {found.published.source}", url=found.published.url),
             Cell("; ".join(found.remarks) or MISSING),

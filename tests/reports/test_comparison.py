@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from benchmarks.records import card_of
 from protocols import names
+from protocols.datasets import DATASETS
 from protocols.datasets.dataset import Dataset
-from protocols.protocol import Protocol
-from reports.cards import DataCard, ProtocolCard, ProtocolStep, RulesCard
+from reports.cards import DataCard, ProtocolCard
 from reports.comparison import TEST_IMAGES, compare
+from reports.leaderboard import write_leaderboards
 from reports.record import Record
+from tests.reports.test_leaderboard import compare as compare_with_golden
 
 Make = Callable[..., Record]
 EVERYTHING = dict.fromkeys(
@@ -24,26 +28,8 @@ EVERYTHING = dict.fromkeys(
 
 def card(name: str) -> ProtocolCard:
     """The card of a protocol of the literature, as a run writes it."""
-    protocol: Protocol = names.parse(name)
-    rules = protocol.rules
-    return ProtocolCard(
-        name=protocol.name,
-        dataset=protocol.dataset,
-        dataset_title=protocol.dataset.upper(),
-        task=protocol.task,
-        setting=protocol.setting,
-        rules=RulesCard(
-            name=rules.name,
-            void_in_training=rules.void_in_training,
-            future_at_test=rules.future_at_test,
-            unlabelled_at_test=rules.unlabelled_at_test,
-            other_classes=protocol.other_classes,
-        ),
-        background=protocol.background,
-        class_names=protocol.class_names,
-        steps=tuple(ProtocolStep(classes=step.classes) for step in protocol.steps),
-        things=protocol.things,
-    )
+    protocol = names.parse(name)
+    return card_of(protocol, DATASETS[protocol.dataset].title, protocol.notes)
 
 
 def run(make: Make, key: str, name: str, **changes: Any) -> Record:
@@ -157,3 +143,23 @@ def test_joint_training_is_that_of_any_division(make: Make) -> None:
 
 def test_nothing_finished_nothing_compared() -> None:
     assert compare([], EVERYTHING) == []
+
+
+@pytest.mark.parametrize("suffix", ["md", "tex"])
+def test_golden_files_with_published_numbers(make: Make, tmp_path: Path, suffix: str) -> None:
+    """voc-15-1 as three seeds of two methods would leave it; rcil and plop are in the papers, mine is not."""
+    protocol = card("voc-15-1")
+    channels = [tuple(range(16 + step)) for step in range(6)]
+
+    def record(key: str, seed: int, iou: int) -> Record:
+        series = [[90, *(iou - 2 * step + seed for _ in known[1:])] for step, known in enumerate(channels)]
+        made = make(series, key, seed, protocol=protocol, channels=channels)
+        data = DataCard(synthetic=False, root="data", train_images=10582, val_images=1449)
+        origin = "file: mine.py" if key == "mine" else "built-in"
+        method = replace(made.method, origin=origin)
+        weights = {"weights": "resnet101.pth"}
+        return replace(made, data=data, scale="paper", method=method, recipe=weights)
+
+    methods = (("plop", 64), ("rcil", 68), ("mine", 60))
+    write_leaderboards([record(key, seed, iou) for key, iou in methods for seed in range(3)], tmp_path)
+    compare_with_golden(tmp_path / f"voc-15-1.{suffix}")
