@@ -15,7 +15,14 @@ WIDEST = 14
 """Letters of the widest heading on one line."""
 WIDEST_TABLE = 70
 """Letters of a row that still fits on a page of one column; a wider table is scaled down to it."""
-SYMBOLS = {"↑": r"\uparrow", "↓": r"\downarrow", "→": r"\rightarrow", "×": r"\times", "−": "-"}
+SYMBOLS = {
+    "↑": r"\uparrow",
+    "↓": r"\downarrow",
+    "→": r"\rightarrow",
+    "×": r"\times",
+    "−": "-",
+    "†": r"\dagger",
+}
 """In mathematics: the text font's own are bitmaps, which conferences refuse."""
 _RULES = {ord(letter): rf"\ensuremath{{{command}}}" for letter, command in SYMBOLS.items()}
 _RULES[ord("|")] = r"{\textbar}"

@@ -69,7 +69,7 @@ def test_published_numbers_only_where_a_row_has_one(three_seeds: Section) -> Non
         | {"comparisons": (found, other), "published": 54.64, "difference": -0.54, "published_column": "all"},
     ]
     table = main_table(protocol, rows)
-    assert [cell.text for cell in column(table, "published")] == ["—", "54.6"]
+    assert [cell.text for cell in column(table, "published")] == ["—", "54.64"]
     assert [cell.text for cell in column(table, "difference")] == ["—", "−0.5"]
     assert column(table, "published")[1].footnotes == (1, 2)
     assert table.footnotes == ("second-hand, measured by others", "not reproduced")
