@@ -36,8 +36,8 @@ CITIES = (
 )
 """The order in which PLOP's domain protocols meet the cities (PLOP `dataset/cityscapes_domain.py`)."""
 
-_MASK_SUFFIX = "_gtFine_labelIds.png"
-_IMAGE_SUFFIX = "_leftImg8bit.png"
+MASK_SUFFIX = "_gtFine_labelIds.png"
+IMAGE_SUFFIX = "_leftImg8bit.png"
 
 
 class Cityscapes(Dataset):
@@ -75,10 +75,10 @@ class Cityscapes(Dataset):
 
     def _city(self, split: str, masks: Path) -> list[Sample]:
         images = self.root / "leftImg8bit" / split / masks.name
-        found = list_folder(masks, _MASK_SUFFIX, "a city's masks")
-        stems = [mask.name.removesuffix(_MASK_SUFFIX) for mask in found]
+        found = list_folder(masks, MASK_SUFFIX, "a city's masks")
+        stems = [mask.name.removesuffix(MASK_SUFFIX) for mask in found]
         return [
-            Sample(images / f"{stem}{_IMAGE_SUFFIX}", mask, masks.name)
+            Sample(images / f"{stem}{IMAGE_SUFFIX}", mask, masks.name)
             for stem, mask in zip(stems, found, strict=True)
         ]
 

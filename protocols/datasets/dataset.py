@@ -153,13 +153,13 @@ class Dataset(ABC):
     def read(self, sample: Sample) -> tuple[Image.Image, npt.NDArray[np.uint8]]:
         """The RGB image and its (H, W) uint8 label ids; ValueError when their sizes differ."""
         image, labels = self.read_image(sample), self.read_labels(sample)
-        _check_size(sample.image, image, f"its mask {sample.mask}", labels.shape)
+        check_size(sample.image, image, f"its mask {sample.mask}", labels.shape)
         return image, labels
 
     def read_with_segments(self, sample: Sample, task: str) -> tuple[Image.Image, SegmentMap]:
         """The RGB image and its segments; ValueError when their sizes differ."""
         image, segments = self.read_image(sample), self.read_segments(sample, task)
-        _check_size(sample.image, image, f"its {task} annotation", segments.ids.shape)
+        check_size(sample.image, image, f"its {task} annotation", segments.ids.shape)
         return image, segments
 
     def label_values(self, sample: Sample) -> npt.NDArray[np.bool_]:
@@ -182,7 +182,7 @@ class Dataset(ABC):
             )
 
 
-def _check_size(path: Path, image: Image.Image, mask: str, shape: tuple[int, ...]) -> None:
+def check_size(path: Path, image: Image.Image, mask: str, shape: tuple[int, ...]) -> None:
     height, width = shape
     if image.size != (width, height):
         raise ValueError(

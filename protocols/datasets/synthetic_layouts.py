@@ -18,6 +18,7 @@ from PIL import Image
 
 from protocols.datasets.ade import STUFF_IDS, THING_IDS
 from protocols.datasets.cityscapes import CITIES
+from protocols.datasets.voc import palette as voc_palette
 from protocols.prepare.ade_segments import Record, annotate, instance_file, panoptic_file
 
 SPLIT_CITIES = {"train": CITIES[:18], "val": CITIES[18:]}
@@ -83,16 +84,6 @@ def _save(image: Image.Image, path: Path, palette: bytes = b"") -> None:
         image.save(path)
 
 
-def _voc_palette() -> bytes:
-    """The VOC colour map: the bits of the label id dealt to R, G, B from the highest bit down."""
-    ids = np.arange(256)
-    rgb = np.zeros((256, 3), int)
-    for bit in range(8):
-        for channel in range(3):
-            rgb[:, channel] |= ((ids >> (3 * bit + channel)) & 1) << (7 - bit)
-    return rgb.astype(np.uint8).tobytes()
-
-
 def _voc_stem(split: str, index: int) -> str:
     return f"{'2011' if split == 'train' else '2012'}_{index + 1:06d}"
 
@@ -112,10 +103,10 @@ def _write_voc(top: Path, split: str, index: int, scene: Scene) -> str:
     labels = Image.fromarray(np.where(border, np.uint8(255), scene.labels))
     instances = Image.fromarray(np.where(border, np.uint8(255), scene.instances))
     _save(Image.fromarray(scene.image), top / f"JPEGImages/{stem}.jpg")
-    _save(labels, top / f"SegmentationClassAug/{stem}.png", _voc_palette())
+    _save(labels, top / f"SegmentationClassAug/{stem}.png", voc_palette())
     if split == "val" or index % 2 == 0:  # the real archive annotates only `train` and `val` itself
-        _save(labels, top / f"SegmentationClass/{stem}.png", _voc_palette())
-        _save(instances, top / f"SegmentationObject/{stem}.png", _voc_palette())
+        _save(labels, top / f"SegmentationClass/{stem}.png", voc_palette())
+        _save(instances, top / f"SegmentationObject/{stem}.png", voc_palette())
     return stem
 
 

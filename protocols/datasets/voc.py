@@ -95,4 +95,14 @@ class Voc(Dataset):
         )
 
 
+def palette() -> bytes:
+    """The colours of VOC's PNG files: the bits of the label id dealt to R, G, B from the highest bit down."""
+    ids = np.arange(256)
+    rgb = np.zeros((256, 3), int)
+    for bit in range(8):
+        for channel in range(3):
+            rgb[:, channel] |= ((ids >> (3 * bit + channel)) & 1) << (7 - bit)
+    return rgb.astype(np.uint8).tobytes()
+
+
 _LUT = identity_lut(len(CLASS_NAMES) - 1)

@@ -1,60 +1,98 @@
-"""`verify ade20k`: are all files there, do they agree, and are the archives the published ones?"""
+"""`verify ade20k`: beyond photographs and masks, the instance maps and the JSON files of the three tasks."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 from tqdm import tqdm
 
-from protocols.datasets import Ade
+from protocols.datasets import Ade, Dataset
 from protocols.datasets.ade import FOLDERS
 from protocols.datasets.dataset import Sample
-from protocols.datasets.files import mask_array, open_id_mask, open_mask, photograph_size
+from protocols.datasets.files import mask_array, open_colours, open_id_mask, open_mask, photograph_size
 from protocols.datasets.segment_table import load_json
-from protocols.datasets.synthetic import read_marker
-from protocols.prepare.ade20k import ARCHIVES, dataset_folder, file_hash, find_archive, in_processes
 from protocols.prepare.ade_segments import instance_file, panoptic_file
+from protocols.prepare.processes import in_processes
+from protocols.prepare.sources import Say
 
-Say = Callable[[str], None]
 Entry = dict[str, Any]
 _AGAIN = "remove the JSON file and run `prepare ade20k` again"
 
 
-def verify(data_root: Path, say: Say, workers: int | None = None) -> list[str]:
-    """Check ADE20K in `data_root`; tell `say` what was found, and return what is wrong, one sentence each.
+class Job(NamedTuple):
+    """One image, and what the JSON files say of it."""
 
-    FileNotFoundError where there is no ADE20K, ValueError for a JSON file that cannot be read.
-    """
-    dataset = Ade(dataset_folder(data_root))
-    problems = list(_counts(dataset))
+    sample: Sample
+    panoptic_png: Path
+    size: tuple[int, int]
+    """Width and height."""
+    segments: list[Entry]
+    instances: list[Entry]
+
+
+def check(dataset: Dataset, say: Say, workers: int) -> list[str]:
+    """What is missing or does not agree, one line each."""
+    problems: list[str] = []
     for split in FOLDERS:
-        problems += _check_split(dataset, split, say, workers or os.cpu_count() or 1)
-    return problems + _check_archives(dataset, data_root, say)
+        problems += _missing_masks(dataset, split)
+        if _has_samples(dataset, split):
+            problems += _check_instance_maps(dataset, split, workers)
+            problems += _check_segments(dataset, split, say, workers)
+    return problems
 
 
-def _counts(dataset: Ade) -> Iterator[str]:
-    """Against the published numbers of images, or those of the stand-in."""
-    marker = read_marker(dataset.root) or {}
-    for split, official in dataset.official_sizes.items():
-        expected, found = marker.get(split, official), len(dataset.samples(split))
-        if found != expected:
-            yield f"{split}: {found} masks instead of {expected}: unpack the archive again"
+def _has_samples(dataset: Dataset, split: str) -> bool:
+    try:
+        return bool(dataset.samples(split))
+    except (FileNotFoundError, ValueError):  # said with the photographs and masks
+        return False
 
 
-def _check_split(dataset: Ade, split: str, say: Say, workers: int) -> list[str]:
-    samples = dataset.samples(split)
+def _missing_masks(dataset: Dataset, split: str) -> Iterator[str]:
+    """Samples are listed by their masks: a photograph without one is in no list."""
+    photographs = dataset.root / "images" / FOLDERS[split]
+    for photograph in sorted(photographs.glob("[!.]*.jpg")):
+        mask = dataset.root / "annotations" / FOLDERS[split] / f"{photograph.stem}.png"
+        if not mask.is_file():
+            yield f"{mask}: this mask is missing: run `prepare ade20k` again"
+
+
+def _check_instance_maps(dataset: Dataset, split: str, workers: int) -> list[str]:
+    """They are only needed to make the JSON files, so none at all is no problem."""
+    folder = dataset.root / "annotations_instance" / FOLDERS[split]
+    if not folder.is_dir():
+        return []
+    paths = [folder / sample.mask.name for sample in dataset.samples(split)]
+    found = in_processes(_check_instance_map, paths, workers=workers)
+    progress = tqdm(found, total=len(paths), desc=f"instance maps, {split}", unit="image", disable=None)
+    return [problem for problem in progress if problem]
+
+
+def _check_instance_map(path: Path) -> str:
+    try:
+        open_colours(path, "instance mask")
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def _check_segments(dataset: Dataset, split: str, say: Say, workers: int) -> list[str]:
     files = {task: dataset.root / f"ade20k_{task}_{split}.json" for task in ("panoptic", "instance")}
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
         return [f"{path.name} is missing: run `prepare ade20k`" for path in missing]
-    contents = {task: load_json(path) for task, path in files.items()}
+    try:
+        contents = {task: load_json(path) for task, path in files.items()}
+    except ValueError as error:
+        return [str(error)]
+    samples = dataset.samples(split)
     problems = [
         f"{files[task].name}: {problem}: {_AGAIN}"
         for task, content in contents.items()
@@ -62,29 +100,34 @@ def _check_split(dataset: Ade, split: str, say: Say, workers: int) -> list[str]:
     ]
     if problems:
         return problems
+    jobs = list(_jobs(samples, contents, dataset.root / f"ade20k_panoptic_{split}"))
+    say(
+        f"{split}: {len(samples)} images, {sum(len(job.segments) for job in jobs)} panoptic segments, "
+        f"{sum(len(job.instances) for job in jobs)} instances"
+    )
+    results = in_processes(_check_image, jobs, workers=workers)
+    progress = tqdm(results, total=len(jobs), desc=f"checking segments, {split}", unit="image", disable=None)
+    found: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for sample, (damaged, kinds) in zip(samples, progress, strict=True):
+        problems += damaged
+        found.update(kinds)
+        first |= {kind: sample.mask.stem for kind in kinds if kind not in first}
+    return [
+        *problems,
+        *(f"{split}: {kind} in {n} images, such as {first[kind]}: {_AGAIN}" for kind, n in found.items()),
+    ]
+
+
+def _jobs(samples: Sequence[Sample], contents: dict[str, Entry], folder: Path) -> Iterator[Job]:
     panoptic = {a["image_id"]: a["segments_info"] for a in contents["panoptic"]["annotations"]}
+    sizes = {image["id"]: (image["width"], image["height"]) for image in contents["panoptic"]["images"]}
     instances: dict[str, list[Entry]] = {stem: [] for stem in panoptic}
     for annotation in contents["instance"]["annotations"]:
         instances[annotation["image_id"]].append(annotation)
-    sizes = {image["id"]: (image["width"], image["height"]) for image in contents["panoptic"]["images"]}
-    folder = dataset.root / f"ade20k_panoptic_{split}"
-    jobs = [
-        (sample, folder, sizes[sample.mask.stem], panoptic[sample.mask.stem], instances[sample.mask.stem])
-        for sample in samples
-    ]
-    found: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    results = in_processes(_check_image, jobs, workers=workers)
-    progress = tqdm(results, total=len(jobs), desc=f"checking {split}", unit="image", disable=None)
-    for sample, kinds in zip(samples, progress, strict=True):
-        found.update(kinds)
-        first |= {kind: sample.mask.stem for kind in kinds if kind not in first}
-    segments = sum(map(len, panoptic.values()))
-    say(
-        f"{split}: {len(samples)} images, {segments} panoptic segments, "
-        f"{len(contents['instance']['annotations'])} instances"
-    )
-    return [f"{split}: {kind} in {n} images, such as {first[kind]}: {_AGAIN}" for kind, n in found.items()]
+    for sample in samples:
+        stem = sample.mask.stem
+        yield Job(sample, folder / sample.mask.name, sizes[stem], panoptic[stem], instances[stem])
 
 
 def _check_frame(content: Entry, task: str, stems: list[str]) -> Iterator[str]:
@@ -103,16 +146,25 @@ def _check_frame(content: Entry, task: str, stems: list[str]) -> Iterator[str]:
         yield f"not in COCO's format ({error})"
 
 
-def _check_image(job: tuple[Sample, Path, tuple[int, int], list[Entry], list[Entry]]) -> set[str]:
-    """The kinds of mistakes that one image has."""
-    sample, folder, size, segments, instances = job
+def _check_image(job: Job) -> tuple[list[str], set[str]]:
+    """What is wrong with the panoptic PNG of one image, and the kinds of disagreement that the image has."""
     try:
-        ids, labels = open_id_mask(folder / sample.mask.name), mask_array(open_mask(sample.mask))
-        photograph = photograph_size(sample.image)
+        ids = open_id_mask(job.panoptic_png)
     except (FileNotFoundError, ValueError) as error:
-        return {"a file that is missing or damaged (" + str(error).split(": ", 1)[-1] + ")"}
-    if not ids.shape == labels.shape == size[::-1] == photograph[::-1]:
-        return {"sizes that differ between photograph, masks and JSON"}
+        return [f"{error}: {_AGAIN}"], set()
+    try:
+        labels, photograph = mask_array(open_mask(job.sample.mask)), photograph_size(job.sample.image)
+    except (FileNotFoundError, ValueError):  # named with the photographs and masks
+        return [], set()
+    if not ids.shape == labels.shape == job.size[::-1] == photograph[::-1]:
+        return [], {"sizes that differ between photograph, masks and JSON"}
+    return [], _disagreements(ids, labels, job.segments, job.instances)
+
+
+def _disagreements(
+    ids: NDArray[np.int32], labels: NDArray[np.uint8], segments: list[Entry], instances: list[Entry]
+) -> set[str]:
+    """Between the panoptic PNG `ids` and the semantic map `labels`, both (H, W), and the two JSON files."""
     wrong = set()
     areas = np.bincount(ids.ravel())
     areas[0] = 0  # nothing is there
@@ -147,18 +199,3 @@ def _instance(annotation: Entry) -> tuple[int, int, list[int]]:
     """Category, and area and box of the mask itself."""
     mask = {**annotation["segmentation"], "counts": annotation["segmentation"]["counts"].encode()}
     return annotation["category_id"], int(coco_mask.area(mask)), coco_mask.toBbox(mask).astype(int).tolist()
-
-
-def _check_archives(dataset: Ade, data_root: Path, say: Say) -> list[str]:
-    problems = []
-    for archive in ARCHIVES:
-        path = find_archive(archive, dataset.root, data_root)
-        if path is None:
-            say(f"{archive.name}: not here, so not checked")
-        elif not archive.sha1:
-            say(f"{archive.name}: SHA-256 {file_hash(path, 'sha256')}; no published hash to compare it with")
-        elif file_hash(path, "sha1") == archive.sha1:
-            say(f"{archive.name}: SHA-1 as published")
-        else:
-            problems.append(f"{path}: SHA-1 is not {archive.sha1}: remove it and run `prepare ade20k` again")
-    return problems

@@ -1,24 +1,43 @@
-"""Fetching a large file: it goes on where it was cut off."""
+"""Fetching a large file from the first server that has it: it goes on where it was cut off."""
 
 from __future__ import annotations
 
 import http.client
+import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+
+from protocols.prepare.disk import check_space, is_disk_error
 
 _PIECE = 1 << 20
 _TIMEOUT = 60.0
 
 
-def download(url: str, path: Path) -> None:
-    """Fetch `url` to `path`. What has arrived lies in `path`.part until all of it is there.
+def download(urls: Sequence[str], path: Path) -> None:
+    """Fetch `path` from the first of `urls` that delivers all of it.
 
-    A broken connection is taken up again as long as each attempt brings something. ConnectionError when one
-    brings nothing; the next call then goes on from there.
+    What has arrived lies in `path`.part until then, whichever server it came from. A broken connection is
+    taken up again as long as each attempt brings something. ConnectionError when no server brings anything;
+    the next call then goes on from there.
     """
+    reasons = []
+    for url in urls:
+        try:
+            _download_from(url, path)
+            return
+        except ConnectionError as error:
+            reasons.append(f"{url}: not fetched ({error})")
+            print(reasons[-1], file=sys.stderr)
+    raise ConnectionError(
+        f"{'; '.join(reasons)}: run the same command again, or fetch the file yourself and put it at {path}"
+    )
+
+
+def _download_from(url: str, path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     while True:
         before = _size(part)
@@ -26,11 +45,10 @@ def download(url: str, path: Path) -> None:
             _fetch(url, part)
             break
         except (OSError, http.client.HTTPException) as error:
+            if is_disk_error(error):
+                raise
             if _size(part) == before:
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise ConnectionError(
-                    f"{url}: not fetched ({reason}): run the same command again, or put the file at {path}"
-                ) from None
+                raise ConnectionError(" ".join(str(error).split()) or type(error).__name__) from None
     part.replace(path)
 
 
@@ -51,6 +69,7 @@ def _fetch(url: str, part: Path) -> None:
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
+        check_space(part.parent, int(length or 0), part.stem)
         with (
             part.open("ab" if start else "wb") as file,
             tqdm(

@@ -6,7 +6,7 @@ import json
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from benchmarks.cli import main
 from protocols.datasets import Ade
 from protocols.datasets.ade import FOLDERS, THING_IDS
 from protocols.datasets.synthetic import draw_standin
-from protocols.prepare import ade20k
-from protocols.prepare.ade20k import ARCHIVES, prepare
-from protocols.prepare.ade20k_verify import verify
+from protocols.prepare import ade20k, sources
+from protocols.prepare.ade20k import ARCHIVES, SOURCE
+from protocols.prepare.sources import prepare
+from protocols.prepare.verify import verify
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "ade20k-sample" / "ADEChallengeData2016"
 
@@ -68,28 +69,30 @@ def test_one_command_makes_what_the_standin_has(
     root: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(["prepare", "ade20k", "--data-root", str(root), "--workers", "2"], capsys)
-    assert (code, err.count("warning")) == (0, 0)
-    assert "not the published file (its SHA-1 differs)" in err
-    assert "has semantic, panoptic and instance annotations" in out
+    assert (code, err.count("warning")) == (0, 2)
+    assert "zip: not the published file (its SHA1 is not" in err and "tar: not the published file" in err
+    assert "is ready: ADE20K, 40 train images, 10 val images, for semantic, panoptic, instance" in out
     assert outputs(root / "ADEChallengeData2016") == outputs(drawn)
     code, out, _ = run(["verify", "ade20k", "--data-root", str(root)], capsys)
     assert code == 1  # this zip is not the official one
     lines = out.splitlines()
-    assert lines[0].startswith("train: 40 images, ") and lines[0].endswith(" instances")
-    assert "annotations_instance.tar: SHA-256" in out
+    assert lines[0] == "train: 40 images and their masks, no problems"
+    assert lines[2].startswith("train: 40 images, ") and lines[2].endswith(" instances")
     assert [line for line in lines if line.startswith("problem")] == [
-        f"problem: {root / ARCHIVES[0].name}: SHA-1 is not {ARCHIVES[0].sha1}: "
-        "remove it and run `prepare ade20k` again"
+        f"problem: {root / archive.name}: not the published file (its {archive.hash[0].upper()} is not "
+        f"{archive.hash[1]}): remove it and run `prepare ade20k` again"
+        for archive in ARCHIVES
     ]
+    assert lines[-1] == "2 problems"
 
 
 def test_nothing_is_made_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(root, workers=1)
+    prepare(SOURCE, root, workers=1)
     for archive in ARCHIVES:
         (root / archive.name).unlink()
     monkeypatch.setattr(ade20k, "_annotate_image", lambda *_: pytest.fail("annotated again"))
-    monkeypatch.setattr(ade20k, "download", lambda *_: pytest.fail("fetched again"))
-    prepare(root, workers=1)
+    monkeypatch.setattr(sources, "download", lambda *_: pytest.fail("fetched again"))
+    prepare(SOURCE, root, workers=1)
 
 
 def test_a_kill_loses_the_image_in_work(root: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,11 +109,11 @@ def test_a_kill_loses_the_image_in_work(root: Path, drawn: Path, monkeypatch: py
     monkeypatch.setattr(ade20k, "_annotate_image", until_killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            prepare(root, workers=1)
+            prepare(SOURCE, root, workers=1)
         journal = next((root / "ADEChallengeData2016").glob(".ade20k_*.jsonl"))
         with journal.open("a") as file:
             file.write('["ADE_train_0000')  # half a line, as a kill leaves it
-    prepare(root, workers=1)
+    prepare(SOURCE, root, workers=1)
     assert len(done) == 50 + 2 and len(set(done)) == 50 + 1
     assert outputs(root / "ADEChallengeData2016") == outputs(drawn)
 
@@ -122,27 +125,28 @@ def test_archives_are_fetched_where_they_are_missing(
     shutil.move(root, away)
     fetched = []
 
-    def fetch(url: str, path: Path) -> None:
-        fetched.append(url)
+    def fetch(urls: Sequence[str], path: Path) -> None:
+        fetched.append(urls)
         shutil.copy(away / path.name, path)
 
-    monkeypatch.setattr(ade20k, "download", fetch)
-    prepare(root, workers=1)
-    assert fetched == [archive.url for archive in ARCHIVES]
+    monkeypatch.setattr(sources, "download", fetch)
+    monkeypatch.setattr(sources, "_other_hash", lambda *_: "")
+    prepare(SOURCE, root, workers=1)
+    assert fetched == [archive.urls for archive in ARCHIVES]
     assert outputs(root / "ADEChallengeData2016") == outputs(drawn)
 
 
 def test_the_standin_is_sound_and_left_alone(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ade20k, "download", lambda *_: pytest.fail("fetched for nothing"))
+    monkeypatch.setattr(sources, "download", lambda *_: pytest.fail("fetched for nothing"))
     root = tmp_path / "ADEChallengeData2016"
     shutil.copytree(drawn, root)
     said: list[str] = []
-    assert verify(tmp_path, said.append, workers=1) == []
-    assert said[2:] == [f"{archive.name}: not here, so not checked" for archive in ARCHIVES]
+    assert verify(SOURCE, tmp_path, said.append, workers=1) == []
+    assert said[4:] == [f"{archive.name}: not here, so not checked" for archive in ARCHIVES]
     with pytest.raises(ValueError, match="is a synthetic stand-in"):
-        prepare(tmp_path, workers=1)
+        prepare(SOURCE, tmp_path, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ def test_disagreement_is_found(damage: Callable[[Any], Any], words: str, drawn: 
     content = json.loads(path.read_text())
     damage(content)
     path.write_text(json.dumps(content))
-    problems = verify(tmp_path, lambda _: None, workers=1)
+    problems = verify(SOURCE, tmp_path, lambda _: None, workers=1)
     assert any(words.replace("\\", "") in problem for problem in problems), problems
     assert all("remove the JSON file and run `prepare ade20k` again" in problem for problem in problems)
 
@@ -185,18 +189,40 @@ def test_missing_files_are_found(drawn: Path, tmp_path: Path) -> None:
     (root / "ade20k_instance_train.json").unlink()
     (root / "ade20k_panoptic_val" / "ADE_val_00000003.png").unlink()
     (root / "annotations" / "validation" / "ADE_val_00000010.png").unlink()
-    problems = verify(tmp_path, lambda _: None, workers=1)
-    assert problems[0] == "val: 9 masks instead of 10: unpack the archive again"
+    problems = verify(SOURCE, tmp_path, lambda _: None, workers=1)
+    assert problems[0] == "val: 9 images are listed instead of 10"
     assert problems[1] == "ade20k_instance_train.json is missing: run `prepare ade20k`"
-    assert "ade20k_panoptic_val.json: 10 images that are not the 9" in problems[2]
+    lost = root / "annotations" / "validation" / "ADE_val_00000010.png"
+    assert problems[2] == f"{lost}: this mask is missing: run `prepare ade20k` again"
+    assert "ade20k_panoptic_val.json: 10 images that are not the 9" in problems[3]
+
+
+def test_each_damaged_file_is_named(drawn: Path, tmp_path: Path) -> None:
+    root = tmp_path / "ADEChallengeData2016"
+    shutil.copytree(drawn, root)
+    damaged = [
+        root / "images" / "training" / "ADE_train_00000004.jpg",
+        root / "annotations_instance" / "training" / "ADE_train_00000005.png",
+        root / "ade20k_panoptic_train" / "ADE_train_00000006.png",
+    ]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    lost = root / "ade20k_panoptic_train" / "ADE_train_00000007.png"
+    lost.unlink()
+    (root / "ade20k_panoptic_val.json").write_text("{")
+    problems = verify(SOURCE, tmp_path, lambda _: None, workers=1)
+    named = [*damaged, lost, root / "ade20k_panoptic_val.json"]
+    assert len(problems) == len(named)
+    for problem, path in zip(problems, named, strict=True):
+        assert problem.startswith(str(path)), problem
 
 
 def test_mistakes_name_file_and_remedy(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(FileNotFoundError, match="should hold ADE20K"):
-        verify(tmp_path / "nowhere", print)
-    prepare(root, workers=1)
+        verify(SOURCE, tmp_path / "nowhere", print)
+    prepare(SOURCE, root, workers=1)
     top = root / "ADEChallengeData2016"
     for path in top.glob("ade20k_*.json"):
         path.unlink()
@@ -210,8 +236,9 @@ def test_mistakes_name_file_and_remedy(
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample is not here")
-def test_real_images(tmp_path: Path) -> None:
+def test_real_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three photographs of ADE20K, whose things are made instances by their connected components."""
+    monkeypatch.setattr(Ade, "official_sizes", {"train": 3, "val": 3})
     source = tmp_path / "source"
     for folder in FOLDERS.values():
         for kind in ("images", "annotations"):
@@ -219,10 +246,9 @@ def test_real_images(tmp_path: Path) -> None:
         for path in (source / "annotations" / folder).iterdir():
             _write_instances(path, source / "annotations_instance" / folder / path.name)
     pack(source, tmp_path / "data")
-    dataset = prepare(tmp_path / "data", workers=1)
-    problems = verify(tmp_path / "data", lambda _: None, workers=1)
-    assert [problem.split(":")[0] for problem in problems[:2]] == ["train", "val"]  # 3 masks, not 20210
-    assert len(problems) == 3  # and another zip
+    dataset = prepare(SOURCE, tmp_path / "data", workers=1)
+    problems = verify(SOURCE, tmp_path / "data", lambda _: None, workers=1)
+    assert len(problems) == 2 and all("not the published file" in problem for problem in problems)
     for sample in dataset.samples("val"):
         _, segments = dataset.read_with_segments(sample, "panoptic")
         labels = dataset.read_labels(sample)

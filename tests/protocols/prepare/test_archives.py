@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from protocols.prepare import archives
-from protocols.prepare.archives import atomic, extract
+from protocols.prepare.archives import extract
+from protocols.prepare.disk import atomic
 
 FILES = {"top/a.txt": b"a" * 50, "top/sub/b.txt": b"b" * 70, "top/._b.txt": b"mac", "__MACOSX/c.txt": b"c"}
 
@@ -77,7 +78,7 @@ def test_damaged_archives(name: str, tmp_path: Path) -> None:
     for damaged in (content[: len(content) // 2], b"no archive", b""):
         archive.write_bytes(damaged)
         with pytest.raises(
-            ValueError, match=r"this archive is damaged .*: remove it and run the same"
+            ValueError, match=r"this archive is damaged .*: fetch it again, or remove it, and run"
         ) as caught:
             extract(archive, "top", tmp_path / "out")
         assert "\n" not in str(caught.value)

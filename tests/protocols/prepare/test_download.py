@@ -59,35 +59,35 @@ def server() -> Iterator[Server]:
 
 
 def test_whole_file(server: Server, tmp_path: Path) -> None:
-    download(server.url, tmp_path / "archive.zip")
+    download([server.url], tmp_path / "archive.zip")
     assert (tmp_path / "archive.zip").read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["archive.zip"]
 
 
 def test_a_broken_connection_is_taken_up_again(server: Server, tmp_path: Path) -> None:
     server.limit = 40_000
-    download(server.url, tmp_path / "archive.zip")
+    download([server.url], tmp_path / "archive.zip")
     assert (tmp_path / "archive.zip").read_bytes() == CONTENT
     assert server.requests == ["", "bytes=40000-", "bytes=80000-"]
 
 
 def test_a_killed_download_goes_on(server: Server, tmp_path: Path) -> None:
     (tmp_path / "archive.zip.part").write_bytes(CONTENT[:70_000])
-    download(server.url, tmp_path / "archive.zip")
+    download([server.url], tmp_path / "archive.zip")
     assert (tmp_path / "archive.zip").read_bytes() == CONTENT
     assert server.requests == ["bytes=70000-"]
 
 
 def test_all_had_arrived(server: Server, tmp_path: Path) -> None:
     (tmp_path / "archive.zip.part").write_bytes(CONTENT)
-    download(server.url, tmp_path / "archive.zip")
+    download([server.url], tmp_path / "archive.zip")
     assert (tmp_path / "archive.zip").read_bytes() == CONTENT
 
 
 def test_a_server_that_always_starts_anew(server: Server, tmp_path: Path) -> None:
     server.ranges = False
     (tmp_path / "archive.zip.part").write_bytes(b"something else")
-    download(server.url, tmp_path / "archive.zip")
+    download([server.url], tmp_path / "archive.zip")
     assert (tmp_path / "archive.zip").read_bytes() == CONTENT
 
 
@@ -96,11 +96,11 @@ def test_nothing_arrives(server: Server, tmp_path: Path) -> None:
     with pytest.raises(
         ConnectionError, match=r"not fetched \(0 of 100000 bytes arrived\): run the same"
     ) as caught:
-        download(server.url, tmp_path / "archive.zip")
+        download([server.url], tmp_path / "archive.zip")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "archive.zip").exists()
 
 
 def test_no_server(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match="not fetched"):
-        download("http://127.0.0.1:1/archive.zip", tmp_path / "archive.zip")
+        download(["http://127.0.0.1:1/archive.zip"], tmp_path / "archive.zip")
