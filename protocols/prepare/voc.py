@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from protocols.datasets import SPLITS, Dataset, Voc
 from protocols.datasets.files import mask_array, open_mask
+from protocols.datasets.voc import TRAIN_LISTS
 from protocols.prepare.disk import count_files
 from protocols.prepare.processes import in_processes
 from protocols.prepare.sources import Archive, Part, Say, Source
@@ -81,6 +82,8 @@ def _lacks_masks(root: Path) -> str:
 
 def _is_whole(root: Path) -> bool:
     """Whether all that the lists name is there, though VOC's own masks may not be."""
+    if not (root / LISTS / TRAIN_LISTS[0]).is_file():
+        return False
     try:
         dataset = Voc(root)
         return not dataset.differences() and all(

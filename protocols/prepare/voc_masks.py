@@ -6,31 +6,24 @@ all continual segmentation since: 2913 of VOC with a void border, 9118 of SBD wi
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 from tqdm import tqdm
 
 from protocols.datasets import Voc
 from protocols.datasets.files import open_mask
 from protocols.datasets.voc import CLASS_NAMES, TRAIN_LISTS, palette
 from protocols.prepare.disk import atomic
+from protocols.prepare.matlab import read_field
 from protocols.prepare.processes import in_processes
 
 SBD = Path("SBD", "cls")
 OWN = Path("SegmentationClass")
 AUGMENTED = Path("SegmentationClassAug")
 LISTS = Path("ImageSets", "Segmentation")
-# What SciPy is known to raise on a file that is cut short, changed or not Matlab's.
-_BROKEN = (
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError),
-    *(MatReadError, NotImplementedError, zlib.error),
-)
 
 
 def make_masks(root: Path, workers: int) -> None:
@@ -62,15 +55,14 @@ def write_mask(stem: str, root: Path) -> None:
 def read_sbd(path: Path) -> NDArray[np.uint8]:
     """(H, W) label ids 0..20: `GTcls.Segmentation` of a Matlab file of SBD. ValueError if it is damaged."""
     try:
-        labels = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
-        if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "uif":
-            raise ValueError("it has no label map")
+        labels = read_field(path, "GTcls", "Segmentation")
+        if labels.ndim != 2 or labels.size == 0:
+            raise ValueError(f"a label map of shape {labels.shape}")
         if not np.isin(labels, np.arange(len(CLASS_NAMES))).all():
             raise ValueError(f"a label outside 0..{len(CLASS_NAMES) - 1}")
-    except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except ValueError as error:
         raise ValueError(
-            f"{path}: this mask of SBD is damaged ({reason}): remove it and run `prepare voc` again"
+            f"{path}: this mask of SBD is damaged ({error}): remove it and run `prepare voc` again"
         ) from None
     return np.ascontiguousarray(labels, dtype=np.uint8)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from protocols.prepare import archives
-from protocols.prepare.archives import extract
+from protocols.prepare.archives import extract, top_folders
 from protocols.prepare.disk import atomic
 
 FILES = {"top/a.txt": b"a" * 50, "top/sub/b.txt": b"b" * 70, "top/._b.txt": b"mac", "__MACOSX/c.txt": b"c"}
@@ -69,6 +72,61 @@ def test_links_are_left_out(tmp_path: Path) -> None:
         tar.addfile(info, io.BytesIO(b""))
     assert extract(tmp_path / "x.tar", "top", tmp_path / "out") == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tar.bz2", "x.tar.xz"])
+def test_compressed_archives_and_damage_in_them(name: str, tmp_path: Path) -> None:
+    plain = pack(
+        tmp_path / "x.tar", {**FILES, "top/c": bytes(i * i % 251 for i in range(90_000))}
+    ).read_bytes()
+    module = {"gz": gzip, "bz2": bz2, "xz": lzma}[name.rsplit(".", maxsplit=1)[-1]]
+    archive = tmp_path / name
+    content = module.compress(plain)
+    archive.write_bytes(content)
+    assert extract(archive, "top", tmp_path / "whole") == 3
+    middle = len(content) // 2
+    for damaged in (content[:middle], content[:middle] + b"damage" * 20 + content[middle + 120 :]):
+        archive.write_bytes(damaged)
+        with pytest.raises(ValueError, match="this archive is damaged"):
+            extract(archive, "top", tmp_path / "out")
+        assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+def test_more_than_the_official_archive_holds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(tmp_path / name, FILES)
+    with pytest.raises(ValueError, match=r"it holds more than 0.0 GB or \d+ files, .*: do not use it"):
+        extract(archive, "top", tmp_path / "out", limit=100)
+    monkeypatch.setattr(archives, "_MOST_FILES", 3)
+    with pytest.raises(ValueError, match=r"or 3 files"):
+        extract(archive, "top", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_zip_that_says_too_little_of_its_size(tmp_path: Path) -> None:
+    """The sizes that are summed are those that are written, whatever the compressed data unfold to."""
+    archive = pack(tmp_path / "x.zip", {"top/a": bytes(100_000)})
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace((100_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(ValueError, match="this archive is damaged"):
+        extract(archive, "top", tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_only_what_is_wanted(tmp_path: Path) -> None:
+    files = {f"top/in/{name}": b"x" for name in ("cls/1", "clsx/2", "img/3", "val.txt")}
+    archive = pack(tmp_path / "x.tar", files)
+    assert extract(archive, "top/in", tmp_path / "out", only=("cls", "val.txt")) == 2
+    assert (tmp_path / "out" / "cls" / "1").is_file() and (tmp_path / "out" / "val.txt").is_file()
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+def test_the_folders_of_an_archive(name: str, tmp_path: Path) -> None:
+    assert top_folders(pack(tmp_path / name, FILES)) == ["top", "__MACOSX"]
+    with pytest.raises(ValueError, match="leads elsewhere"):
+        top_folders(pack(tmp_path / name, {"../a": b""}))
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,6 +100,37 @@ def test_nothing_arrives(server: Server, tmp_path: Path) -> None:
         download([server.url], tmp_path / "archive.zip")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "archive.zip").exists()
+
+
+def test_a_mirror_goes_on_where_the_first_server_broke_off(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "archive.zip.part").write_bytes(CONTENT[:70_000])
+    download(["http://127.0.0.1:1/archive.zip", server.url], tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == CONTENT
+    assert server.requests == ["bytes=70000-"]
+    assert "http://127.0.0.1:1/archive.zip: not fetched" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_noticed_before(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = type("Usage", (), {"free": 99_999})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    with pytest.raises(ValueError, match=r"archive.zip needs 0.0 GB, .*: make room"):
+        download([server.url], tmp_path / "archive.zip")
+
+
+def test_a_full_disk_is_no_broken_connection(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("protocols.prepare.download.tqdm.update", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        download([server.url, server.url], tmp_path / "archive.zip")
+    assert caught.value.errno == errno.ENOSPC and len(server.requests) == 1
 
 
 def test_no_server(tmp_path: Path) -> None:
