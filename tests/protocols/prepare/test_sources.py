@@ -126,7 +126,7 @@ def test_a_wrong_archive_is_one_line(content: bytes | None, words: str, tmp_path
 def test_too_few_files(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(tar_of(["top/a.png"]))
-    with pytest.raises(ValueError, match="x.tar: unpacked, but 1 of 2 masks: is it the whole official"):
+    with pytest.raises(ValueError, match=r"x.tar: unpacked, but 1 of 2 masks: is it the whole official"):
         prepare(source(), tmp_path, [path], workers=1)
 
 
