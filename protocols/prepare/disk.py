@@ -62,7 +62,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
-            f"{folder}: {what} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: make room "
+            f"{folder}: {what} needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free: make room "
             "or choose another data root"
         )
 

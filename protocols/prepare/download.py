@@ -24,17 +24,18 @@ def download(urls: Sequence[str], path: Path) -> None:
     taken up again as long as each attempt brings something. ConnectionError when no server brings anything;
     the next call then goes on from there.
     """
-    reasons = []
-    for url in urls:
+    for url, mirror in zip(urls, [*urls[1:], ""], strict=True):
         try:
             _download_from(url, path)
             return
         except ConnectionError as error:
-            reasons.append(f"{url}: not fetched ({error})")
-            print(reasons[-1], file=sys.stderr)
-    raise ConnectionError(
-        f"{'; '.join(reasons)}: run the same command again, or fetch the file yourself and put it at {path}"
-    )
+            if mirror:
+                print(f"{url}: not fetched ({error}): trying {mirror}", file=sys.stderr)
+            else:
+                raise ConnectionError(
+                    f"{url}: not fetched ({error}): run the same command again, or fetch the file yourself "
+                    f"and put it at {path}"
+                ) from None
 
 
 def _download_from(url: str, path: Path) -> None:
@@ -65,6 +66,8 @@ def _fetch(url: str, part: Path) -> None:
             part.unlink()
         raise
     with response:
+        if response.headers.get_content_type() == "text/html":  # of a login, or a server that has moved
+            raise ConnectionError("a web page came instead")
         if response.status != 206:  # the server starts again from the beginning
             start = 0
         length = response.headers.get("Content-Length")

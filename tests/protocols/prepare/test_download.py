@@ -20,6 +20,7 @@ class Server(ThreadingHTTPServer):
 
     limit = len(CONTENT)
     ranges = True
+    content_type = "application/x-tar"
     requests: list[str]
 
     @property
@@ -40,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if start else 200)
+        self.send_header("Content-Type", self.server.content_type)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         self.wfile.write(CONTENT[start : start + self.server.limit])
@@ -92,6 +94,14 @@ def test_a_server_that_always_starts_anew(server: Server, tmp_path: Path) -> Non
     assert (tmp_path / "archive.zip").read_bytes() == CONTENT
 
 
+def test_a_web_page_replaces_nothing(server: Server, tmp_path: Path) -> None:
+    server.ranges, server.content_type = False, "text/html; charset=utf-8"
+    (tmp_path / "archive.zip.part").write_bytes(CONTENT[:70_000])
+    with pytest.raises(ConnectionError, match="a web page came instead"):
+        download([server.url], tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip.part").read_bytes() == CONTENT[:70_000]
+
+
 def test_nothing_arrives(server: Server, tmp_path: Path) -> None:
     server.limit = 0
     with pytest.raises(
@@ -117,7 +127,7 @@ def test_a_full_disk_is_noticed_before(
 ) -> None:
     free = type("Usage", (), {"free": 99_999})
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
-    with pytest.raises(ValueError, match=r"archive.zip needs 0.0 GB, .*: make room"):
+    with pytest.raises(ValueError, match=r"archive.zip needs 0 MB, .*: make room"):
         download([server.url], tmp_path / "archive.zip")
 
 
