@@ -24,7 +24,7 @@ _VERSION = 1
 """Of the journal: raise it whenever what stands in it changes."""
 _TERMS = (
     "ADE20K's photographs may be used for non-commercial research and education only: "
-    "https://ade20k.csail.mit.edu/terms"
+    "https://groups.csail.mit.edu/vision/datasets/ADE20K/terms"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import shutil
@@ -73,8 +74,8 @@ def _one_line_errors(archive: Path) -> Iterator[None]:
     try:
         yield
     except (*_BROKEN, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's, not the archive's; bz2 raises OSError without a number
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's; bz2 raises one without a number, zipfile seeks to impossible places
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{archive}: this archive is damaged ({reason}): fetch it again, or remove it, "

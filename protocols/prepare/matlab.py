@@ -61,7 +61,7 @@ def _elements(content: bytes, order: str) -> Iterator[Element]:
         start, padded = place + 8, size + (-size % 8 if kind != _COMPRESSED else 0)
         if kind >> 16:  # at most four bytes, which stand in the tag
             kind, size, start, padded = kind & 0xFFFF, kind >> 16, place + 4, 4
-        if start + size > len(content) or size > max(padded, 0):
+        if start + size > len(content) or size > padded:
             raise ValueError("cut short")
         yield Element(kind, content[start : start + size])
         place = start + padded

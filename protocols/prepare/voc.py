@@ -19,8 +19,8 @@ from protocols.prepare.sources import Archive, Part, Say, Source
 from protocols.prepare.voc_masks import AUGMENTED, LISTS, OWN, SBD, make_masks
 
 COUNTS = {"JPEGImages": 17125, OWN.name: 2913, AUGMENTED.name: 12031, "SBD": 11355}
-"""Files in the archives, each with one image: VOC 2012 trainval, its segmentations, SegmentationClassAug.zip,
-SBD (its README)."""
+"""Files in the official archives: VOC 2012's photographs, its train and val masks, SegmentationClassAug.zip,
+SBD's masks (torchvision `SBDataset`)."""
 LIST_HASHES = {
     "train": "855dff350b7f447bf43cb98ea626a32e0d0b3b7c5786e03b2712a21355b635bf",
     "val": "6f8edc37993764f6e212237d39546fb595246244147e8a050813c520aac0ade1",
@@ -55,8 +55,8 @@ BENCHMARK = Archive(
         f"{server}/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
         for server in ("https://www2.eecs.berkeley.edu", "http://www.eecs.berkeley.edu")
     ),
-    terms="SBD annotates VOC 2011 (Flickr's terms again) and states no licence of its own; cite Hariharan et "
-    "al., Semantic Contours from Inverse Detectors, ICCV 2011",
+    terms="SBD annotates photographs of VOC 2011, under Flickr's terms too; cite Hariharan et al., Semantic "
+    "Contours from Inverse Detectors, ICCV 2011",
     hash=("md5", "82b4d87ceb2ed10f6038a1cba92111cb"),  # torchvision `datasets/sbd.py`
 )
 

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from protocols.prepare import archives
@@ -141,6 +142,26 @@ def test_damaged_archives(name: str, tmp_path: Path) -> None:
             extract(archive, "top", tmp_path / "out")
         assert "\n" not in str(caught.value)
         assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_changed_bytes_are_harmless(name: str, tmp_path: Path) -> None:
+    """Whatever the archive says, files lie in the folder, or it is one line that names the archive."""
+    sound = pack(tmp_path / name.removesuffix(".gz"), FILES).read_bytes()
+    (tmp_path / "deep").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(500):
+        changed = bytearray(gzip.compress(sound) if name == "x.tar.gz" else sound)
+        places = len(changed) if number % 2 or name != "x.tar" else 1024  # tar: mostly zeros after that
+        for place in random.integers(places, size=random.integers(1, 6)):
+            changed[place] = random.integers(256)
+        archive = tmp_path / "changed"
+        archive.write_bytes(changed[: None if number % 5 else random.integers(len(changed))])
+        try:
+            extract(archive, "top", tmp_path / "deep" / "out")
+        except ValueError as error:
+            assert str(error).startswith(f"{archive}: ") and "\n" not in str(error)
+        assert not [path for path in (tmp_path / "deep").iterdir() if path.name != "out"]
 
 
 def test_another_archive(tmp_path: Path) -> None:
