@@ -61,7 +61,7 @@ def _verify(args: argparse.Namespace) -> int:
     problems = verify(_source(args.dataset), args.data_root, print, args.workers)
     for problem in problems:
         print(f"problem: {problem}")
-    print(f"{len(problems)} problems" if problems else "sound")
+    print(f"{len(problems)} problem{'s' * (len(problems) > 1)}" if problems else "sound")
     return 1 if problems else 0
 
 

@@ -40,7 +40,7 @@ def _check_split(dataset: Dataset, split: str, say: Say, workers: int) -> list[s
     found = in_processes(sample_problems, samples, dataset, workers=workers)
     for lines in tqdm(found, total=len(samples), desc=f"checking {split}", unit="image", disable=None):
         problems += lines
-    say(f"{split}: {len(samples)} images and their masks, {len(problems) or 'no'} problems")
+    say(f"{split}: {len(samples)} images and their masks, problems: {len(problems)}")
     return problems
 
 

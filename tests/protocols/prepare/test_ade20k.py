@@ -76,7 +76,7 @@ def test_one_command_makes_what_the_standin_has(
     code, out, _ = run(["verify", "ade20k", "--data-root", str(root)], capsys)
     assert code == 1  # this zip is not the official one
     lines = out.splitlines()
-    assert lines[0] == "train: 40 images and their masks, no problems"
+    assert lines[0] == "train: 40 images and their masks, problems: 0"
     assert lines[2].startswith("train: 40 images, ") and lines[2].endswith(" instances")
     assert [line for line in lines if line.startswith("problem")] == [
         f"problem: {root / archive.name}: not the published file (its {archive.hash[0].upper()} is not "

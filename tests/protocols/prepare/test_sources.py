@@ -14,6 +14,8 @@ import pytest
 from filelock import FileLock
 
 from benchmarks.cli import main
+from benchmarks.commands import data
+from protocols.datasets import DATASETS
 from protocols.prepare import disk, sources, voc
 from protocols.prepare.sources import Archive, Part, Source, prepare
 
@@ -128,6 +130,11 @@ def test_too_few_files(tmp_path: Path) -> None:
     path.write_bytes(tar_of(["top/a.png"]))
     with pytest.raises(ValueError, match=r"x.tar: unpacked, but 1 of 2 masks: is it the whole official"):
         prepare(source(), tmp_path, [path], workers=1)
+
+
+def test_every_name_of_the_command_line_is_a_source() -> None:
+    assert [data._source(name).name for name in data.NAMES] == list(data.NAMES)
+    assert {data._source(name).key for name in data.NAMES} == set(DATASETS)
 
 
 def test_two_at_once(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_archives_under_other_names(
     assert (root / lists).read_text() == (drawn / lists).read_text()
     code, out, _ = run(["verify", *arguments], capsys)
     assert (code, out.splitlines()[-1]) == (0, "sound")
-    assert out.splitlines()[0] == f"train: {TRAIN} images and their masks, no problems"
+    assert out.splitlines()[0] == f"train: {TRAIN} images and their masks, problems: 0"
 
 
 def test_nothing_is_made_twice(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
