@@ -7,7 +7,7 @@ import os
 import torch
 
 from benchmarks.cores import cores
-from benchmarks.memory import keep_freed_memory
+from benchmarks.malloc import keep_freed_memory
 
 
 def choose_device(asked: str | None, deterministic: bool) -> torch.device:

@@ -1,13 +1,14 @@
-"""Peak memory of one step, and how freed memory is kept for the next tensor."""
+"""Peak memory of one step."""
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import sys
 from pathlib import Path
 
 import torch
+
+from benchmarks.malloc import give_back_freed_memory
 
 
 class PeakMemory:
@@ -22,7 +23,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            _give_back_freed_memory()
+            give_back_freed_memory()
             _reset_high_water_mark()
 
     def megabytes(self) -> float:
@@ -30,30 +31,6 @@ class PeakMemory:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e6
         return _resident_peak_kilobytes() * 1024 / 1e6
-
-
-# glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-
-
-def keep_freed_memory() -> None:
-    """Have malloc keep what is freed, where it is glibc's; elsewhere nothing happens.
-
-    By default every large tensor is mapped from the kernel anew, and the page faults of its first use take
-    longer than most elementwise operations on it. Changes no result.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_M_ARENA_MAX, 1)
-
-
-def _give_back_freed_memory() -> None:
-    """So that a step's peak does not count what an earlier one left behind."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
 
 
 def _reset_high_water_mark() -> None:

@@ -61,17 +61,23 @@ class _Order:
         return self.protocols is None or board.protocol.name in self.protocols
 
 
+def _nothing() -> None:
+    """A lambda could not be sent to a process."""
+
+
 def redraw(
     runs: Path,
     formats: Sequence[str] = FORMATS,
     protocols: Sequence[str] | None = None,
     jobs: int = 1,
     tell: Tell = lambda done, total: None,
+    settle: Callable[[], None] = _nothing,
 ) -> Redrawn:
     """Draw `<runs>/leaderboards` anew from `<runs>/records`, with many protocols in up to `jobs` processes.
 
     Files of their own are written for `protocols` alone, or for all; `index.html` and `overview.{md,csv}`
-    always show all. `tell(done, total)` hears how many folders of records are done.
+    always show all. `tell(done, total)` hears how many folders of records are done; `settle()`, a function of
+    a module, is called first in every process but this one.
 
     Raises:
         ValueError: an unknown format, a protocol without a record, or a folder that cannot be written.
@@ -83,7 +89,7 @@ def redraw(
     for path in paths:
         folders[path.relative_to(runs / "records").parts[0]].append(path)
     order = _Order(runs, tuple(formats), None if protocols is None else tuple(protocols))
-    with _executor(jobs if len(folders) >= MANY else 1) as executor:
+    with _executor(jobs if len(folders) >= MANY else 1, settle) as executor:
         drawn = _draw_all(executor, order, folders, tell)
     known = sorted({board.protocol.name for each in drawn for board in each.boards})
     for name in protocols or ():
@@ -92,14 +98,15 @@ def redraw(
     return _finish(order, drawn, problems)
 
 
-def _executor(jobs: int) -> AbstractContextManager[Executor | None]:
+def _executor(jobs: int, settle: Callable[[], None]) -> AbstractContextManager[Executor | None]:
     if jobs < 2:
         return nullcontext()
-    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_settle)
+    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_settle, initargs=(settle,))
 
 
-def _settle() -> None:
+def _settle(more: Callable[[], None]) -> None:
     """Modules stay, and a record is many tuples: looked at for garbage less often, all takes a tenth less."""
+    more()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
 

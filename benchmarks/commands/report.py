@@ -72,6 +72,7 @@ def show_reports(
 ) -> str:
     """Redraw, print the short tables of `protocols`, and return a line that says where everything lies."""
     from benchmarks.cores import cores
+    from benchmarks.malloc import keep_freed_memory
     from reports.leaderboard import terminal_table
     from reports.redraw import FORMATS, redraw
 
@@ -81,7 +82,7 @@ def show_reports(
             bar.total = total
             bar.update(done - bar.n)
 
-        drawn = redraw(runs, formats or FORMATS, protocols, cores(), tell)
+        drawn = redraw(runs, formats or FORMATS, protocols, cores(), tell, keep_freed_memory)
     for problem in drawn.problems:
         print(f"warning: {problem}", file=sys.stderr)
     boards = [board for board in drawn.boards if protocols is None or board.protocol.name in protocols]

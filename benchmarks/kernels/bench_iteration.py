@@ -11,7 +11,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.memory import PeakMemory, keep_freed_memory
+from benchmarks.malloc import keep_freed_memory
+from benchmarks.memory import PeakMemory
 from benchmarks.training import StepTrainer
 from methods.registry import builtin_methods
 from protocols.loading import Batch

@@ -10,7 +10,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks.memory import PeakMemory, keep_freed_memory
+from benchmarks.malloc import keep_freed_memory
+from benchmarks.memory import PeakMemory
 from methods.losses.matching import match
 from methods.losses.set_prediction import class_loss, mask_losses, num_masks, target_classes
 from methods.networks.mask2former import MINI, PAPER, Mask2Former, Mask2FormerConfig, Mask2FormerOutput
