@@ -25,13 +25,20 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _ls(args: argparse.Namespace) -> int:
     if args.what == "methods":
         from methods.registry import builtin_methods
+        from reports.text import plain_table
 
-        for method in builtin_methods().values():
-            info = method.info
-            venue = f"{info.venue} {info.year}" if info.venue else "baseline"
-            print(
-                f"{method.key:<12} {info.title:<18} {venue:<12} {','.join(info.tasks):<10} {info.provenance}"
-            )
+        infos = {key: method.info for key, method in builtin_methods().items()}
+        rows = [
+            [
+                key,
+                info.title,
+                f"{info.venue} {info.year}" if info.venue else "",
+                ", ".join(info.tasks),
+                info.provenance,
+            ]
+            for key, info in infos.items()
+        ]
+        print(plain_table(["method", "title", "published", "tasks", "provenance"], rows, set()))
         return 0
     from protocols import names
 
