@@ -120,10 +120,17 @@ class DeepLabMethod(Method):
     def predict(self, images: Tensor) -> Tensor:
         return self.network(images).logits.argmax(dim=1)
 
-    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+    def grow_to(self, step: Step) -> None:
         if not self.protocol.is_domain_incremental:
             for earlier in self.protocol.steps[len(self.network.cls) : step.index + 1]:
                 self.network.cls.grow(len(earlier.classes))
+
+    def official_tensors(self, step: Step, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`model_state` of MiB, PLOP and RCIL, whose names are ours."""
+        return state
+
+    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+        self.grow_to(step)
         self.network.load_state_dict(tensors)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

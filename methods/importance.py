@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -32,6 +33,7 @@ class ImportanceMethod(DeepLabMethod):
     Source: MiB utils/regularizer.py, train.py@Trainer.train.
     """
 
+    carried = (PREFIX,)
     accumulated: ClassVar[tuple[str, ...]]
     """The statistics that outlive a step; Ω is their sum, each normalised by itself."""
 
@@ -90,6 +92,9 @@ class ImportanceMethod(DeepLabMethod):
             if name.startswith(PREFIX):
                 kind, parameter = name.removeprefix(PREFIX).split(".", 1)
                 self.statistics[kind][parameter] = tensor.to(device)
+
+    def lacks(self, step: Step, tensors: Mapping[str, Tensor]) -> str:
+        return "" if any(name.startswith(PREFIX) for name in tensors) else "the importance of the parameters"
 
     def parameters(self) -> dict[str, Tensor]:
         """Every parameter of the network by its name, detached; they change as it trains."""

@@ -16,6 +16,7 @@ from methods.losses.set_prediction import class_loss, mask_losses, num_masks, ta
 from methods.mask2former_recipe import SCALES, Mask2FormerRecipe
 from methods.method import Method
 from methods.networks.backbones import load_backbone_weights
+from methods.networks.mask2former.checkpoints import adapt_official_state
 from methods.networks.mask2former.decoder import Mask2FormerOutput
 from methods.networks.mask2former.inference import (
     confident_queries,
@@ -85,9 +86,6 @@ class SetPredictionMethod(Method):
     def begin_later_step(self, step: Step, data: StepData) -> None:
         """What a method prepares before each step after the first; the class head has grown already."""
 
-    def grow_to(self, step: Step) -> None:
-        """Give the network the classes up to `step` that it has not got yet."""
-
     @property
     def num_old_classes(self) -> int:
         """Classes learnt before this step."""
@@ -135,6 +133,10 @@ class SetPredictionMethod(Method):
     def is_thing(self, device: torch.device) -> Tensor:
         """bool (K,): whether a class is countable."""
         return torch.tensor([label in self.protocol.things for label in self.class_labels], device=device)
+
+    def official_tensors(self, step: Step, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`model` of a checkpoint of Mask2Former, BalConpas or SimCIS."""
+        return adapt_official_state(state)
 
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
         self.step = step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -85,6 +85,9 @@ class Method(ABC):
     network_name: ClassVar[str] = ""
     """What the tables call the network; empty: the class of `network`."""
 
+    carried: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the names in `tensors()` that are not the network's."""
+
     replay_images: int = 0
     """Images of earlier steps that the method keeps after the last step."""
 
@@ -157,6 +160,20 @@ class Method(ABC):
 
     def end_step(self, step: Step, data: StepData) -> None:  # noqa: B027  # most have nothing to do
         """Merge branches, collect statistics. Called after the last iteration of every step."""
+
+    def grow_to(self, step: Step) -> None:  # noqa: B027  # some networks have all their channels at once
+        """Give a network of an earlier step, or one just built, the parameters that it has after `step`."""
+
+    def official_tensors(self, step: Step, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the official code saved after `step`, by the names of `tensors()`. Called after `grow_to`.
+
+        `state` has the official names. Raises ValueError where no official code is known.
+        """
+        raise ValueError(f"{self.key}: no official checkpoints are known; its own are read as they are")
+
+    def lacks(self, step: Step, tensors: Mapping[str, Tensor]) -> str:
+        """What the tensors after `step` lack for later steps to be trained, in words; "" for nothing."""
+        return ""
 
     @abstractmethod
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:

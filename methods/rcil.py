@@ -158,7 +158,7 @@ class RCIL(DeepLabMethod):
         )
         return schedule(self.network.cls.num_classes, len(self.step.classes)) * (space + channel)
 
-    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+    def grow_to(self, step: Step) -> None:
         if step.index > 0:
             as_merged(self.network)
-        super().restore(step, tensors)
+        super().grow_to(step)

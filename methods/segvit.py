@@ -11,7 +11,7 @@ from methods.losses.attention_to_mask import classes_shown, mask_losses, presenc
 from methods.method import Method
 from methods.networks.segmenter import upsample
 from methods.networks.segvit import HeadOutput, SegViT
-from methods.networks.segvit.checkpoints import load_encoder_weights
+from methods.networks.segvit.checkpoints import adapt_official_state, load_encoder_weights
 from methods.networks.segvit.inference import slide
 from methods.segvit_recipe import SCALES, SegViTRecipe
 from protocols.loading import Batch, StepData
@@ -31,6 +31,7 @@ class SegViTMethod(Method):
 
     first_step: ClassVar[str] = "segvit attention to mask"
     family = "segvit"
+    carried = (TEACHERS,)
     network_name = "SegViT"
     tests_whole_images = True
 
@@ -111,11 +112,18 @@ class SegViTMethod(Method):
         scores = slide(self.network.scores, image, recipe.test_window, recipe.test_stride)
         return upsample(scores, *size)[0].argmax(dim=0) + int(self.protocol.background)
 
-    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
-        self.step = step
+    def grow_to(self, step: Step) -> None:
         for earlier in self.protocol.steps[1 : step.index + 1]:
             if self.network.num_classes < len(earlier.old_classes) + len(earlier.classes):
                 self.begin_later_step(earlier)
+
+    def official_tensors(self, step: Step, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`state_dict` of a checkpoint of SegViT, plain or shrunk, or of CIT."""
+        return adapt_official_state(self.network, state)
+
+    def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
+        self.step = step
+        self.grow_to(step)
         kept = {k.removeprefix(TEACHERS): v for k, v in tensors.items() if k.startswith(TEACHERS)}
         self.teachers.load_state_dict(kept)
         self.network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(TEACHERS)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +14,7 @@ from methods.losses.mask_distillation import mask_distillation, presence_distill
 from methods.method import Info
 from methods.networks.segvit import HeadOutput
 from methods.networks.segvit.tokens import Tokens
-from methods.segvit import SegViTMethod
+from methods.segvit import TEACHERS, SegViTMethod
 from protocols.loading import Batch
 from protocols.protocol import IGNORE, Step
 
@@ -61,6 +62,10 @@ class SegViTCIT(SegViTMethod):
         self.teachers.append(copy.deepcopy(network.newest).requires_grad_(False))
         self.teachers.to(next(network.parameters()).device)
         network.newest.grow(len(step.classes))
+
+    def lacks(self, step: Step, tensors: Mapping[str, Tensor]) -> str:
+        known = not step.index or any(name.startswith(TEACHERS) for name in tensors)
+        return "" if known else "the heads of earlier steps, which teach"
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
         features = self.network.features(batch.images)

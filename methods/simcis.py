@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +38,8 @@ BOX_WEIGHT, GIOU_WEIGHT = MASK_WEIGHT, 2.0
 """Of the costs and of the losses: SimCIS maskformer_model.py@MaskFormer.from_config."""
 BANK = "bank."
 """Before the names of the bank's tensors."""
+QUERIES = re.compile(r"queries\.\d{1,4}")
+"""Names of the official bank's features, (N, C) each, after conversion: the class is the number."""
 
 
 class SimCIS(SetPredictionMethod):
@@ -55,6 +58,7 @@ class SimCIS(SetPredictionMethod):
     first_step_hyperparameters = ("class_weight", "class_prior", "bank_size", "next_class_labelled")
     network_name = "SimCIS"
     knows_all_classes = True
+    carried = (BANK,)
     keeps_teacher = True
 
     @dataclass(frozen=True)
@@ -340,6 +344,19 @@ class SimCIS(SetPredictionMethod):
 
     def tensors(self) -> dict[str, Tensor]:
         return super().tensors() | {BANK + name: tensor for name, tensor in self.bank.tensors().items()}
+
+    def official_tensors(self, step: Step, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`model` of a checkpoint, and the queries of `fake_query.pkl` where they were converted too."""
+        queries = {int(k.rpartition(".")[2]): v for k, v in state.items() if QUERIES.fullmatch(k)}
+        for label, features in sorted(queries.items()):
+            self.bank.add(torch.full((len(features),), label), features)
+        bank = {BANK + name: tensor for name, tensor in self.bank.tensors().items()} if queries else {}
+        network = {name: tensor for name, tensor in state.items() if not QUERIES.fullmatch(name)}
+        return super().official_tensors(step, network) | bank
+
+    def lacks(self, step: Step, tensors: Mapping[str, Tensor]) -> str:
+        needed = self.hyperparameters.virtual_queries and not any(name.startswith(BANK) for name in tensors)
+        return "the bank of queries (fake_query.pkl beside the official checkpoint)" if needed else ""
 
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
         self.bank.restore({k.removeprefix(BANK): t for k, t in tensors.items() if k.startswith(BANK)})

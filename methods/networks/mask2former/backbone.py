@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
+from methods.networks.mask2former.names import as_torchvision
 from methods.networks.mobilenet import MobileNetV2
 
 #: ImageNet statistics of RGB in [0, 1]; officially 123.675 / 58.395 and so on of RGB in [0, 255].
@@ -65,7 +66,8 @@ class ResNet(torchvision.models.ResNet):  # type: ignore[misc]
         return maps
 
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Parameters of torchvision's classifier -> those of this body."""
+        """Parameters of an ImageNet classifier, of torchvision or detectron2 -> those of this body."""
+        state = as_torchvision(state)
         frozen = isinstance(self.bn1, FrozenBatchNorm2d)
         return {
             key: value

@@ -8,30 +8,17 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from methods.networks.checkpoints import load_strictly
+from methods.networks.mask2former.names import torchvision_name
 
-#: (pattern, replacement), the first that matches. The body is named as in torchvision, the rest officially.
-_RULES = [
-    (r"backbone\.stem\.conv1\.norm\.", r"backbone.bn1."),
-    (r"backbone\.stem\.", r"backbone."),
-    (r"backbone\.res(\d)\.(\d+)\.shortcut\.norm\.", r"backbone.layer\1.\2.downsample.1."),
-    (r"backbone\.res(\d)\.(\d+)\.shortcut\.", r"backbone.layer\1.\2.downsample.0."),
-    (r"backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.", r"backbone.layer\1.\2.bn\3."),
-    (r"backbone\.res(\d)\.(\d+)\.", r"backbone.layer\1.\2."),
-    (r"sem_seg_head\.predictor\._bbox_embed\.", r"predictor.bbox_embed."),
-    (r"sem_seg_head\.", r""),
-]
 #: Weights of the criterion; SimCIS's one box head again, once for each layer.
 _NOT_OURS = re.compile(r"criterion\.|sem_seg_head\.predictor\.bbox_embed\.")
-_STAGES = {f"layer{n + 1}.": f"layer{n}." for n in range(1, 5)}  # detectron2 counts the stages from 2
 
 
 def ours(key: str) -> str:
-    """Our name of an official parameter."""
-    for pattern, replacement in _RULES:
-        renamed, found = re.subn("^" + pattern, replacement, key)
-        if found:
-            return re.sub(r"layer\d\.", lambda match: _STAGES[match[0]], renamed)
-    return key
+    """Our name of an official parameter: torchvision's in the body, the official one in the rest."""
+    if key.startswith("backbone."):
+        return "backbone." + torchvision_name(key.removeprefix("backbone."))
+    return key.removeprefix("sem_seg_head.").replace("predictor._bbox_embed.", "predictor.bbox_embed.")
 
 
 def adapt_official_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -55,6 +55,9 @@ _HEAD_RULES = [
 ]
 
 
+_FROZEN_HEAD = re.compile(r"decode_head_freeze_\d{1,3}")
+
+
 def adapt_encoder_state(state: Mapping[str, Tensor], encoder: PlainViT) -> dict[str, Tensor]:
     """The encoder's part of a state dict by our names, with position tables resized to its grid."""
     named: dict[str, Tensor] = {}
@@ -78,10 +81,45 @@ def load_official_state(network: SegViT, state: Mapping[str, Tensor], source: st
 
     Strict: raises ValueError, naming `source`, for keys or shapes that differ.
     """
-    encoder = {k: v for k, v in state.items() if k.startswith("backbone.")}
+    load_strictly(network, adapt_official_state(network, state), source)
+
+
+def adapt_official_state(network: SegViT, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters of such a checkpoint by our names, with position tables resized to the network's grid.
+
+    CIT's frozen heads of earlier steps become `teachers.{step}`. What is no part of a network keeps its name;
+    class weights of losses are left out.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        part, _, rest = key.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    encoder = {f"backbone.{k}": v for k, v in parts.pop("backbone", {}).items()}
     ours = {f"encoder.{k}": v for k, v in adapt_encoder_state(encoder, network.encoder).items()}
-    ours |= {name: state[key] for key, name in official_names(state, network).items()}
-    load_strictly(network, ours, source)
+    ours |= _adapt_head(parts.pop("decode_head", {}), network, "heads.0.")
+    frozen = sorted((part for part in parts if _FROZEN_HEAD.fullmatch(part)), key=_by_number)
+    for step, part in enumerate(frozen):
+        ours |= _adapt_head(parts.pop(part), network, f"teachers.{step}.")
+    left = {f"{part}.{k}".rstrip("."): v for part, named in parts.items() for k, v in named.items()}
+    return ours | left
+
+
+def _adapt_head(head: Mapping[str, Tensor], network: SegViT, prefix: str) -> dict[str, Tensor]:
+    """One head by our names; its class tokens (C, D), which CIT has as one, are one parameter a step."""
+    names = official_names([f"decode_head.{key}" for key in head], network)
+    ours = {
+        prefix + name.removeprefix("heads.0."): head[key.removeprefix("decode_head.")]
+        for key, name in names.items()
+    }
+    tokens, sizes = ours.get(f"{prefix}tokens.0"), [len(table) for table in network.newest.tokens]
+    for number in range(2, len(sizes) + 1):
+        if tokens is not None and len(tokens) == sum(sizes[:number]):
+            ours |= {f"{prefix}tokens.{i}": t for i, t in enumerate(tokens.split(sizes[:number]))}
+    return ours
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return len(name), name
 
 
 def official_names(keys: Iterable[str], network: SegViT) -> dict[str, str]:

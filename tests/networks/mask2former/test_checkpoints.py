@@ -1,8 +1,11 @@
+import re
+
 import pytest
 import torch
 
-from methods.networks.checkpoints import read_state
+from methods.networks.checkpoints import misfits, read_state
 from methods.networks.mask2former import PAPER, Mask2Former, Mask2FormerConfig
+from methods.networks.mask2former.backbone import build_backbone
 from methods.networks.mask2former.checkpoints import adapt_official_state, load_official_state
 from methods.networks.mask2former.simcis import SimCISNetwork
 
@@ -114,3 +117,40 @@ def test_loading_a_file_is_strict(tmp_path):
     del state["predictor.query_feat.weight"]
     with pytest.raises(ValueError, match=r"here.pth.*missing 1: predictor.query_feat.weight"):
         load_official_state(network, state, "here.pth")
+
+
+def detectron2_name(key: str) -> str:
+    """detectron2 tools/convert-torchvision-to-d2.py."""
+    stage = re.match(r"layer(\d)", key)
+    key = key.replace(stage[0], f"res{int(stage[1]) + 1}") if stage else f"stem.{key}"
+    key = re.sub(r"bn(\d)", r"conv\1.norm", key)
+    return key.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
+
+
+def caffe2_name(key: str) -> str:
+    """Of MSRA's files, which detectron2's c2_model_loading.py@convert_basic_c2_names turns into its own."""
+    key = detectron2_name(key).replace("stem.", "")
+    for ours, theirs in (("conv1.norm.", "res_conv1_bn."),) if key.startswith("conv1") else ():
+        key = key.replace(ours, theirs)
+    key = re.sub(r"^res(\d)\.(\d+)\.shortcut", r"res\1_\2_branch1", key)
+    key = re.sub(
+        r"^res(\d)\.(\d+)\.conv(\d)", lambda m: f"res{m[1]}_{m[2]}_branch2{'abc'[int(m[3]) - 1]}", key
+    )
+    key = key.replace(".norm.", "_bn.").replace("_bn.weight", "_bn_s").replace("_bn.bias", "_bn_b")
+    return re.sub(r"\.weight$", "_w", key)
+
+
+@pytest.mark.parametrize("name", ["torchvision", "detectron2", "caffe2"])
+@pytest.mark.parametrize("train_norm", [False, True])
+def test_backbones_of_imagenet(name, train_norm):
+    body = build_backbone("resnet50", train_norm)
+    own = {key: torch.rand_like(v) for key, v in body.state_dict().items() if v.is_floating_point()}
+    rename = {"torchvision": str, "detectron2": detectron2_name, "caffe2": caffe2_name}[name]
+    theirs = {rename(key): value for key, value in own.items() if not (name == "caffe2" and "running" in key)}
+    classifier = {"torchvision": "fc", "detectron2": "stem.fc", "caffe2": "fc1000"}[name]
+    theirs |= {f"{classifier}{'_w' if name == 'caffe2' else '.weight'}": torch.zeros(1000, 2048)}
+    adapted = body.adapt_state(theirs)
+    assert not misfits(body.state_dict(), adapted)
+    for key, value in own.items():
+        known = not (name == "caffe2" and "running" in key)
+        assert torch.equal(adapted[key], value if known else torch.full_like(value, float("var" in key))), key
