@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 
-from benchmarks.commands import data, look, report, run, validate
+from benchmarks.commands import data, export, import_checkpoint, look, report, run, validate
 from benchmarks.commands.arguments import EXAMPLES
 
 
@@ -45,7 +45,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    for group in (run, look, data, report, validate):
+    for group in (run, look, data, report, validate, import_checkpoint, export):
         group.add(commands)
     names = list(commands.choices)
     commands.metavar = f"{{{','.join(names)}}}"

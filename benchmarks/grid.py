@@ -46,12 +46,13 @@ def plan_text(runs: list[Run], folder: Path) -> str:
         if records.existing(run, folder) is not None:
             lines.append(f"{run.asked.name} {run.label}: has its record")
             continue
-        for index, key in enumerate(run.step_keys):
+        for index, key in run.step_keys.items():
             train, test = len(run.samples[index].train), len(run.samples[index].test)
-            state = "stored" if store.has(key) else "shared" if key in planned else "to train"
+            todo = "to evaluate" if index in run.checkpoints else "to train"
+            state = "stored" if store.has(key) else "shared" if key in planned else todo
             planned.add(key)
             lines.append(
-                f"{run.asked.name} {run.label} step {index + 1}/{len(run.step_keys)}: {state}, "
+                f"{run.asked.name} {run.label} step {index + 1}/{len(run.protocol.steps)}: {state}, "
                 f"{run.iterations(index)} iterations, {train} train and {test} test images"
             )
     return "\n".join(lines)
@@ -61,8 +62,9 @@ def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display:
     started = time.monotonic()
     try:
         steps, network = execute(run, store, options, RunDisplay(display, run))
-        records.lay_out_samples(run, store, folder)
-        records.save(records.finished_record(run, options.device, steps, network), run, folder)
+        if run.leaves_record:
+            records.lay_out_samples(run, store, folder)
+            records.save(records.finished_record(run, options.device, steps, network), run, folder)
     # A method's fault, whatever it is, must not stop the others; a user's code may even call exit().
     except (Exception, SystemExit) as error:
         reason = _reason(error)

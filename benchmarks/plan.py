@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks import fingerprint
+from benchmarks.checkpoints import CheckpointFile, check_for_run
 from benchmarks.cores import cores
 from benchmarks.run import Run
 from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
@@ -83,6 +85,17 @@ def open_benchmark(name: str, task: str, data_root: Path | None, runs: Path) -> 
     return Benchmark(protocol, dataset, cache)
 
 
+def open_protocol(
+    name: str, task: str, data_root: Path | None, method: MethodClass
+) -> tuple[Protocol, dict[str, Any], dict[str, dict[str, Any]]]:
+    """A protocol without data, and what a user's own sets for a method's family and for single methods."""
+    if not name.endswith(".toml"):
+        return names.parse(name, task), {}, {}
+    own = load_toml(Path(name), data_root)
+    benchmark = Benchmark(own.protocol, own.dataset, Path(), own.recipe, own.methods)
+    return own.protocol, benchmark.own_recipe(method.family), own.methods
+
+
 def make_run(
     benchmark: Benchmark,
     method: MethodClass,
@@ -90,16 +103,62 @@ def make_run(
     seed: int,
     settings: Sequence[Setting],
     device: str = "cpu",
+    checkpoints: Sequence[CheckpointFile] = (),
+    evaluates_only: bool = False,
 ) -> Run:
-    """One cell of the grid. Raises ValueError on a setting that the method does not know."""
+    """One cell of the grid. Raises ValueError on a setting that the method does not know, and for
+    checkpoints that are not of this protocol and method."""
     protocol = benchmark.protocol
+    own_recipe = benchmark.own_recipe(method.family)
+    setup = configure(protocol, own_recipe, benchmark.methods, method, scale, settings)
+    overrides = setup.overrides | _named(checkpoints)
+    joint = method.trains_jointly
+    trained = protocol.joint() if joint else protocol
+    return Run(
+        name=_row_name(method.key, overrides),
+        asked=protocol,
+        protocol=trained,
+        dataset=benchmark.dataset,
+        samples=benchmark.joint_samples if joint else benchmark.samples,
+        method=method,
+        hyperparameters=setup.hyperparameters,
+        recipe=setup.recipe,
+        overrides=overrides,
+        scale="custom" if own_recipe else scale,
+        seed=seed,
+        device=device,
+        checkpoints=check_for_run(checkpoints, trained, method, evaluates_only),
+        evaluates_only=evaluates_only,
+    )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The numbers of a run, and which of them the user set."""
+
+    hyperparameters: Any
+    recipe: Recipe
+    overrides: dict[str, Any]
+
+
+def configure(
+    protocol: Protocol,
+    own_recipe: dict[str, Any],
+    own_methods: dict[str, dict[str, Any]],
+    method: MethodClass,
+    scale: str,
+    settings: Sequence[Setting],
+) -> Setup:
+    """A method's numbers under a protocol: the published ones, then the protocol's own, then `--set`.
+
+    Raises ValueError on one that the method does not know, FileNotFoundError for absent weights.
+    """
     hyperparameters = with_values(
         method.default_hyperparameters(protocol, scale),
-        benchmark.methods.get(method.key, {}),
+        own_methods.get(method.key, {}),
         f"[methods.{method.key}] of {protocol.name}",
     )
     recipe = method.default_recipe(protocol, scale)
-    own_recipe = benchmark.own_recipe(method.family)
     if own_recipe:
         own = {"source": f"[recipe] of {protocol.name}", **own_recipe}
         recipe = with_values(recipe, own, f"[recipe] of {protocol.name}")
@@ -116,21 +175,18 @@ def make_run(
             with_values(_both(hyperparameters, recipe), value, where)  # raises, naming what is known
         overrides |= value
     _check(method, hyperparameters, recipe)
-    joint = method.trains_jointly
-    return Run(
-        name=_row_name(method.key, overrides),
-        asked=protocol,
-        protocol=protocol.joint() if joint else protocol,
-        dataset=benchmark.dataset,
-        samples=benchmark.joint_samples if joint else benchmark.samples,
-        method=method,
-        hyperparameters=hyperparameters,
-        recipe=recipe,
-        overrides=overrides,
-        scale="custom" if own_recipe else scale,
-        seed=seed,
-        device=device,
-    )
+    return Setup(hyperparameters, recipe, overrides)
+
+
+def _named(checkpoints: Sequence[CheckpointFile]) -> dict[str, Any]:
+    """What a row's name says of the checkpoints that a run starts from."""
+    if not checkpoints:
+        return {}
+    together = fingerprint.of_settings([file.sha256 for file in checkpoints])
+    several = f"{len(checkpoints)} files.{together[:8]}"
+    absent = sum(len(file.card.incomplete) for file in checkpoints)
+    name = several if len(checkpoints) > 1 else checkpoints[0].name
+    return {"checkpoint": name} | ({"random_parameters": absent} if absent else {})
 
 
 def _is_of_another_network(setting: Setting, recipe: Recipe) -> bool:

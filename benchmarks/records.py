@@ -80,7 +80,7 @@ def lay_out_samples(run: Run, store: Store, runs: Path) -> None:
     for name, sample in run.shown.items():
         folder = image_folder(runs, run.asked.name, name)
         shutil.rmtree(prediction_path(folder, run.name, run.seed, 0).parent, ignore_errors=True)
-        for step, key in enumerate(run.step_keys, start=first):
+        for step, key in enumerate(run.step_keys.values(), start=first):
             if (stored := store.sample(key, name)) is not None:
                 write_bytes(prediction_path(folder, run.name, run.seed, step), stored)
         if folder.is_dir():
@@ -111,7 +111,10 @@ def finished_record(
         network=schema.NetworkCard(
             name=network.name, backbone=run.recipe.backbone, parameters=network.parameters
         ),
-        steps=tuple(_step_record(run, i, step) for i, step in enumerate(steps)),
+        steps=tuple(
+            _step_record(run, place, index, step)
+            for place, (index, step) in enumerate(zip(run.step_keys, steps, strict=True))
+        ),
         cost=schema.Cost(created=_now(), steps=costs, environment=environment(device)),
     )
 
@@ -140,7 +143,14 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
         data=schema.DataCard(
             synthetic=run.dataset.is_synthetic,
             root=run.dataset.root.name,
-            train_images=len({sample for step in run.samples for sample in step.train}),
+            train_images=len(
+                {
+                    sample
+                    for index in run.step_keys
+                    if index not in run.checkpoints
+                    for sample in run.samples[index].train
+                }
+            ),
             val_images=len(samples.test),
         ),
         hyperparameters=dataclasses.asdict(run.hyperparameters),
@@ -159,7 +169,7 @@ def protocol_card(run: Run) -> schema.ProtocolCard:
     notes = list(run.asked.notes)
     if not dataset.is_synthetic:
         notes += dataset.differences()
-    if run.scale == "paper" and not run.recipe.weights:
+    if run.scale == "paper" and not run.recipe.weights and not run.checkpoints:
         notes.append(NOT_PRETRAINED)
     return card_of(run.asked, dataset.title, notes)
 
@@ -215,11 +225,12 @@ def _version() -> str:
     return f"{VERSION}+{commit}"
 
 
-def _step_record(run: Run, index: int, step: FinishedStep) -> schema.StepRecord:
+def _step_record(run: Run, place: int, index: int, step: FinishedStep) -> schema.StepRecord:
+    """`place` in the record is `index` in the protocol, unless only the last step was evaluated."""
     return schema.StepRecord(
-        index=index,
+        index=place,
         channels=run.protocol.channels(index),
-        train_images=len(run.samples[index].train),
+        train_images=0 if index in run.checkpoints else len(run.samples[index].train),
         test_images=len(run.samples[index].test),
         iterations=step.iterations,
         final_loss=step.final_loss,

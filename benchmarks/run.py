@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import time
 import typing
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks import fingerprint
+from benchmarks.checkpoints import CheckpointFile, restore
 from benchmarks.evaluation import evaluate
 from benchmarks.memory import PeakMemory
 from benchmarks.samples import choose_samples, predict_samples
@@ -79,21 +80,31 @@ class Run:
     seed: int
     device: str
     """ "cpu" or "cuda": their bits differ, and a record says where its steps were trained."""
+    checkpoints: Mapping[int, CheckpointFile] = field(default_factory=dict)
+    """Steps that are not trained but read from a file."""
+    evaluates_only: bool = False
+    """Whether the run consists of these steps alone."""
 
     @property
     def label(self) -> str:
         return f"{self.name}/seed-{self.seed}"
 
     def iterations(self, index: int) -> int:
+        if index in self.checkpoints:
+            return 0
         per_epoch = batches_per_epoch(len(self.samples[index].train), self.recipe.batch)
         return self.recipe.at_step(index).total_iterations(per_epoch)
 
     @cached_property
-    def step_keys(self) -> list[str]:
-        """The store's key of each step: a hash of everything that its result depends on."""
-        keys: list[str] = []
-        for index in range(len(self.protocol.steps)):
-            keys.append(fingerprint.of_settings(self._depends_on(index, keys[-1] if keys else ""))[:32])
+    def step_keys(self) -> dict[int, str]:
+        """The store's key of each step of the run: a hash of everything that its result depends on."""
+        keys: dict[int, str] = {}
+        parent = ""
+        for index in self.checkpoints if self.evaluates_only else range(len(self.protocol.steps)):
+            depends = self._depends_on(index, parent)
+            if index in self.checkpoints:
+                depends = self._of_checkpoint(self.checkpoints[index], depends)
+            keys[index] = parent = fingerprint.of_settings(depends)[:32]
         return keys
 
     @cached_property
@@ -101,13 +112,25 @@ class Run:
         """The test images whose predictions are kept, by name."""
         return choose_samples(self.samples[-1].test, self.dataset.root)
 
+    def _of_checkpoint(self, file: CheckpointFile, depends: dict[str, Any]) -> dict[str, Any]:
+        """What a step depends on that was not trained here: its file, and how that is evaluated."""
+        training = ("parent", "seed", "weights", "schedule", "training labels", "training samples")
+        return {k: v for k, v in depends.items() if k not in training} | {"checkpoint": file.sha256}
+
+    @property
+    def leaves_record(self) -> bool:
+        """Whether the last step is among them: without it there is nothing final to compare."""
+        return set(self.step_keys) in ({self._last}, set(range(self._last + 1)))
+
     def missing(self, store: Store) -> dict[str, int]:
         """The iterations of the steps that the store does not have yet, by their keys."""
-        return {key: self.iterations(i) for i, key in enumerate(self.step_keys) if not store.has(key)}
+        return {key: self.iterations(i) for i, key in self.step_keys.items() if not store.has(key)}
 
     @property
     def key(self) -> str:
-        return fingerprint.of_settings([self.step_keys, self.asked.name, dataclasses.asdict(self.asked)])[:32]
+        return fingerprint.of_settings(
+            [[*self.step_keys.values()], self.asked.name, dataclasses.asdict(self.asked)]
+        )[:32]
 
     @property
     def _last(self) -> int:
@@ -170,18 +193,39 @@ def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[
     torch.manual_seed(derive_seed(run.seed, "build"))
     method.build(run.protocol)
     method.network.to(options.device)
-    for index, key in enumerate(run.step_keys):
+    for index, key in run.step_keys.items():
         if store.has(key):
             continue
-        _train_step(run, index, method, store, options, watch)
-    last = len(run.step_keys) - 1
+        if index in run.checkpoints:
+            _read_step(run, index, method, store, options, watch)
+        else:
+            _train_step(run, index, method, store, options, watch)
+    last = max(run.step_keys)
     method.restore(run.protocol.steps[last], store.tensors(run.step_keys[last]))
     network = Network(
         name=method.network_name or type(method.network).__name__,
         parameters=sum(p.numel() for p in method.network.parameters()),
         replay_images=method.replay_images,
     )
-    return [store.finished(key) for key in run.step_keys], network
+    return [store.finished(key) for key in run.step_keys.values()], network
+
+
+class _Training(NamedTuple):
+    """What a step says of its training."""
+
+    trained_by: str
+    iterations: int
+    final_loss: dict[str, float]
+    train_seconds: float
+
+
+def _read_step(run: Run, index: int, method: Method, store: Store, options: RunOptions, watch: Watch) -> None:
+    """Evaluate a checkpoint as if the step had just been trained."""
+    memory = PeakMemory(options.device)
+    restore(method, run.protocol.steps[index], run.checkpoints[index])
+    method.network.to(options.device)
+    data, source = _step_data(run, index, method, options), f"checkpoint {run.checkpoints[index].name}"
+    _test_step(run, method, data, store, watch, memory, _Training(source, 0, {}, 0.0))
 
 
 def _train_step(
@@ -205,9 +249,9 @@ def _train_step(
     trainer = StepTrainer(
         method, run.recipe, run.recipe.at_step(index), run.iterations(index), options.device
     )
-    checkpoint = store.checkpoint(key)
-    if checkpoint is not None:
-        trainer.resume(checkpoint, step)
+    unfinished = store.checkpoint(key)
+    if unfinished is not None:
+        trainer.resume(unfinished, step)
     trainer.train(
         method.training_data(step, data),
         save=lambda c: store.save_checkpoint(key, c),
@@ -215,21 +259,33 @@ def _train_step(
         report=lambda progress: watch.iterated(index, progress),
     )
     method.end_step(step, data)
+    progress = trainer.progress
+    training = _Training(run.label, trainer.iterations, progress.mean_losses(), progress.seconds)
+    _test_step(run, method, data, store, watch, memory, training)
+
+
+def _test_step(
+    run: Run,
+    method: Method,
+    data: StepData,
+    store: Store,
+    watch: Watch,
+    memory: PeakMemory,
+    training: _Training,
+) -> None:
+    """Evaluate the method as it is after a step, and store it."""
     started = time.monotonic()
     measured = evaluate(method, data)
     counts = measured.counts()
     outcome = FinishedStep(
-        trained_by=run.label,
-        iterations=trainer.iterations,
-        final_loss=trainer.progress.mean_losses(),
+        **training._asdict(),
         counts=counts,
-        train_seconds=trainer.progress.seconds,
         eval_seconds=time.monotonic() - started,
         peak_memory_mb=memory.megabytes(),
     )
     shown = predict_samples(method, data, run.shown)
-    store.save(key, method.tensors(), measured.tensors(), shown, outcome)
-    watch.finished(index, counts)
+    store.save(run.step_keys[data.index], method.tensors(), measured.tensors(), shown, outcome)
+    watch.finished(data.index, counts)
 
 
 def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> StepData:

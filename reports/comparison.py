@@ -12,8 +12,9 @@ HEADLINES = ("all", "all_labelled", "all_assigned", "all_no_background")
 """The columns of which a table shows one a row: the first in which the paper has a number."""
 TEST_IMAGES = {"voc": 1449, "ade": 2000, "cityscapes": 500}
 """Validation images of the published data sets."""
-HARMLESS = {"weights"}
-"""What may be set by hand and the row still be the published method: where the ImageNet weights lie."""
+HARMLESS = {"weights", "checkpoint"}
+"""What may be set by hand and the row still be the published method: where the ImageNet weights lie, or a
+network that was read from a file, of which a remark tells."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def _remarks(record: Record, value: PublishedValue) -> tuple[str, ...]:
     remarks += [value.note] if value.note else []
     if record.scale != "paper":
         remarks.append(f"measured at {record.scale} scale, not with the published network and schedule")
+    elif "checkpoint" in record.overrides:
+        remarks.append(f"measured with {record.overrides['checkpoint']}, wherever that was trained")
     elif "weights" in record.recipe and not record.recipe["weights"]:
         remarks.append("measured from random weights, published from pretrained ones")
     return tuple(remarks)

@@ -62,10 +62,10 @@ def measure(record: Record) -> Measures:
     return Measures(
         steps=(None,) * unmeasured + known,
         averages={
-            average: None if record.is_offline else _mean([step[name] for step in known])
+            average: None if record.knows_last_step_alone else _mean([step[name] for step in known])
             for name, average in averaged.items()
         },
-        forgetting=None if record.is_offline else _forgetting(record, known, qualities),
+        forgetting=None if record.knows_last_step_alone else _forgetting(record, known, qualities),
         histories=({},) * unmeasured + histories,
     )
 

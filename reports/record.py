@@ -160,9 +160,14 @@ class Record:
         return self.status == FINISHED
 
     @property
+    def knows_last_step_alone(self) -> bool:
+        """Whether nothing was measured before the last step, so that there is no forgetting to speak of."""
+        return self.finished and len(self.steps) == 1 < len(self.protocol.steps)
+
+    @property
     def is_offline(self) -> bool:
         """Whether all steps were trained as one ("joint"): an upper bound, not a competitor."""
-        return self.finished and len(self.steps) == 1 < len(self.protocol.steps)
+        return self.knows_last_step_alone and "checkpoint" not in self.overrides
 
 
 def read(path: Path) -> Record:
@@ -261,7 +266,7 @@ def _check_channels(record: Record, index: int) -> None:
     """The channels are the classes learnt so far in any order, after the background where there is one."""
     protocol, channels = record.protocol, record.steps[index].channels
     field = f"steps[{index}].channels"
-    known = protocol.labels_known_after(len(protocol.steps) - 1 if record.is_offline else index)
+    known = protocol.labels_known_after(len(protocol.steps) - 1 if record.knows_last_step_alone else index)
     if record.status == FAILED and set(channels) == protocol.labels_known_after(len(protocol.steps) - 1):
         return  # it may have been about to be trained as one
     for which, labels in (("lacks", known - set(channels)), ("has", set(channels) - known)):

@@ -45,6 +45,11 @@ def flat_recipe(record: Record) -> dict[str, str]:
     return _flat(record.recipe, "")
 
 
+def flat_hyperparameters(record: Record) -> dict[str, str]:
+    """The method's own parameters with dotted keys and printable values."""
+    return _flat(record.hyperparameters, "")
+
+
 def _completed(records: Sequence[Record]) -> list[dict[str, str]]:
     """The settings of each record; what a failed run did not get to say is taken from a finished one."""
     finished = next((_setup(record) for record in records if record.finished), {})

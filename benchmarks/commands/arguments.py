@@ -14,6 +14,9 @@ examples:
   python run_benchmark.py --protocol voc-15-5,voc-15-1 --methods mib,finetune --seeds 0,1,2 --data-root DIR
   python run_benchmark.py --protocol my_protocol.toml --methods mib,path/to/my_method.py
   python run_benchmark.py --protocol voc-15-1 --methods mib --set mib.kd_weight=10 --dry-run
+  python run_benchmark.py import-checkpoint mib 5.pth --protocol voc-15-1 --out mib.safetensors
+  python run_benchmark.py --protocol voc-15-1 --methods mib --checkpoint mib.safetensors --eval-only
+  python run_benchmark.py export ade-100-10 mib --step 0
   python run_benchmark.py ls protocols
   python run_benchmark.py show ade-100-10 --task panoptic
   python run_benchmark.py prepare ade20k --data-root DIR
@@ -32,6 +35,12 @@ def add_task_and_data(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder with the data sets (default: ./data, and where that has none, a synthetic stand-in)",
     )
+
+
+def check_out(path: Path) -> None:
+    """Raises ValueError unless it is the name of a file of weights."""
+    if path.suffix != ".safetensors":
+        raise ValueError(f"--out {path}: give a name that ends in .safetensors")
 
 
 def split(text: str) -> list[str]:

@@ -57,6 +57,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="runs side by side, a process each (default: one a core, up to 4, at mini scale on the "
         "CPU; else 1)",
     )
+    run.add_argument(
+        "--checkpoint",
+        metavar="FILE[,FILE]",
+        help="of `import-checkpoint` or `export`: steps to read, not to train (one method, one protocol)",
+    )
+    run.add_argument(
+        "--eval-only", action="store_true", help="evaluate these, and train nothing (wants --checkpoint)"
+    )
     run.add_argument("--only", help=argparse.SUPPRESS)  # the one run that a process of --jobs is for
     run.add_argument("--deterministic", action="store_true", help="the same bits on a GPU too, at some cost")
     run.add_argument(
@@ -85,9 +93,11 @@ def _run(args: argparse.Namespace) -> int:
 
     settings = [Setting.parse(text) for text in args.settings]
     seeds = _seeds(args.seeds)
+    checkpoints = _checkpoints(args)
     task = one_task(args.task, split(args.protocol))
     methods = find_methods(args.methods, task)
     reject_unknown_targets(settings, [method.key for method in methods])
+    _check_alone(args, methods)
     device = choose_device(args.device, args.deterministic)
     _check_writable(args.runs)
     benchmarks = [open_benchmark(p, task, args.data_root, args.runs) for p in split(args.protocol)]
@@ -98,7 +108,10 @@ def _run(args: argparse.Namespace) -> int:
     for b, method in itertools.product(benchmarks, methods):
         scale = args.scale or _default_scale(b, device.type)
         try:
-            runs += [make_run(b, method, scale, seed, settings, device.type) for seed in seeds]
+            runs += [
+                make_run(b, method, scale, seed, settings, device.type, checkpoints, args.eval_only)
+                for seed in seeds
+            ]
         except UnsuitableRecipe as error:
             if method.key in split(args.methods):
                 raise
@@ -129,6 +142,26 @@ def _run(args: argparse.Namespace) -> int:
     where = show_reports(args.runs, protocols=[b.protocol.name for b in benchmarks])
     print(f"\n{outcome.trained} trained, {outcome.kept} kept, {outcome.failed} failed. {where}")
     return 1 if outcome.failed else 0
+
+
+def _checkpoints(args: argparse.Namespace) -> list[Any]:
+    from benchmarks.checkpoints import read_checkpoint
+
+    if args.eval_only and not args.checkpoint:
+        raise ValueError("--eval-only: say what to evaluate with --checkpoint FILE[,FILE]")
+    return [read_checkpoint(Path(path)) for path in split(args.checkpoint or "")]
+
+
+def _check_alone(args: argparse.Namespace, methods: Sequence[Any]) -> None:
+    """A checkpoint is one method's after one step of one protocol, and evaluating it twice gives the same."""
+    if not args.checkpoint:
+        return
+    counts = {"--protocol": len(split(args.protocol)), "--methods": len(methods)}
+    if args.eval_only:
+        counts["--seeds"] = len(_seeds(args.seeds))
+    for option, count in counts.items():
+        if count > 1:
+            raise ValueError(f"--checkpoint: is for one run; give {option} one entry, not {count}")
 
 
 def _reject_equal_names(benchmarks: Sequence[Any]) -> None:

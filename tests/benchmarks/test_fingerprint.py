@@ -17,7 +17,7 @@ from methods.mib import MiB
 def keys_after(tmp_path: Path, protocol: Path, change: Callable[[Run], Run] = lambda run: run) -> list[str]:
     fingerprint.of_samples.cache_clear()
     benchmark = open_benchmark(str(protocol), "semantic", None, tmp_path / "runs")
-    return change(make_run(benchmark, MiB, "paper", 0, [])).step_keys
+    return list(change(make_run(benchmark, MiB, "paper", 0, [])).step_keys.values())
 
 
 def recipe(**values: float) -> Callable[[Run], Run]:

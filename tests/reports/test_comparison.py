@@ -129,6 +129,15 @@ def test_a_small_network_and_random_weights_are_remarked(make: Make) -> None:
     assert "measured from random weights, published from pretrained ones" in random.remarks
 
 
+def test_a_network_from_a_file_says_so(make: Make) -> None:
+    changes = {"overrides": {"checkpoint": "plop.safetensors.0123abcd"}, "recipe": {"weights": ""}}
+    found = compare([run(make, "plop", "voc-15-1", **changes)], EVERYTHING)[0]
+    assert "measured with plop.safetensors.0123abcd, wherever that was trained" in found.remarks
+    assert not any("random weights" in remark for remark in found.remarks)
+    changes["overrides"]["random_parameters"] = 3
+    assert compare([run(make, "plop", "voc-15-1", **changes)], EVERYTHING) == []
+
+
 def test_joint_training_is_that_of_any_division(make: Make) -> None:
     """The papers on panoptic segmentation print somebody's joint training; Mask2Former's own stands apart."""
     steps = make([[90] * 5], "joint").steps
