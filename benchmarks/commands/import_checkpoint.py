@@ -14,7 +14,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="read a checkpoint of a method's official code",
         description="Read what the official code of a method saved after a step, and write it as a "
         "checkpoint of ours, for `run --checkpoint OUT`: with --eval-only, or to train the later steps. "
-        "Nothing in a pickle is executed; tools/pickle_to_safetensors.py converts what is more than tensors.",
+        "Nothing in a pickle is executed; benchmarks/pickle_to_safetensors.py converts what is more than "
+        "tensors.",
     )
     parser.add_argument("method", help="a name of `ls methods`, or a .py file")
     parser.add_argument(

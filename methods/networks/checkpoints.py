@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 PREFIX = "module."
-CONVERTER = "tools/pickle_to_safetensors.py"
+CONVERTER = "benchmarks/pickle_to_safetensors.py"
 
 
 class _Ignored:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Converts a checkpoint that holds more than tensors into one that ContiSeg reads.
 
-    python tools/pickle_to_safetensors.py FILE OUT.safetensors
+    python benchmarks/pickle_to_safetensors.py FILE OUT.safetensors
 
 It reads torch files with foreign objects in them (mmcv, omegaconf, argparse), plain pickles of numpy
 arrays (detectron2's and Caffe2's .pkl), and SimCIS's fake_query.pkl, whose class k becomes `queries.k`.
