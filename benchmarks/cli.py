@@ -9,15 +9,23 @@ from collections.abc import Collection, Sequence
 
 from benchmarks.commands import data, export, import_checkpoint, look, report, run, validate
 from benchmarks.commands.arguments import EXAMPLES
+from benchmarks.place import EndedByAnother, only_first_speaks
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse, do, and return the exit status: 0 fine, 1 a run failed, 2 a mistake, 130 interrupted."""
+    with only_first_speaks():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser, names = _parser()
     args = parser.parse_args(_with_default_command(list(arguments), names))
     args.arguments = arguments
     try:
         return int(args.command(args))
+    except EndedByAnother:
+        return 2
     except BrokenPipeError:  # `... | head` has read enough
         return 0
     except (ValueError, OSError) as error:

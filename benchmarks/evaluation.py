@@ -17,7 +17,16 @@ Metric = ConfusionMatrix | PanopticQuality | MaskAP
 
 @torch.no_grad()
 def evaluate(method: Method, data: StepData) -> Metric:
-    """Predict every test image once, whole or as a centre crop, as the method's family is published."""
+    """Predict every test image once, whole or as a centre crop, as the method's family is published.
+
+    Several processes each predict their share of the images, and all get the counts of one process.
+    """
+    metric = _of_share(method, data)
+    metric.join()
+    return metric
+
+
+def _of_share(method: Method, data: StepData) -> Metric:
     method.network.eval()
     protocol = data.protocol
     num_channels = len(protocol.channels(data.index))

@@ -14,7 +14,7 @@ from protocols.datasets import Sample
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOP = [
-    *(REPOSITORY / "benchmarks" / name for name in ("training.py", "evaluation.py")),
+    *(REPOSITORY / "benchmarks" / name for name in ("training.py", "gradients.py", "evaluation.py")),
     *sorted((REPOSITORY / "benchmarks" / "metrics").glob("*.py")),
 ]
 """What every result passes through, whatever the method imports."""

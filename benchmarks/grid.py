@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import records
+from benchmarks.processes import all_failed, end_all, first_then_others, told
 from benchmarks.progress import Display, RunDisplay
 from benchmarks.run import Run, RunOptions, execute
+from benchmarks.shared_store import SharedStore
 from benchmarks.side_by_side import SideBySide
 from benchmarks.store import Store
+from ops.processes import num_processes
+from reports.record import Record
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,33 @@ def run_grid(
     runs: list[Run], folder: Path, options: RunOptions, side_by_side: SideBySide | None = None
 ) -> Outcome:
     """Run what has no record yet: in this process, or each in its own."""
-    store = Store(folder / "store")
-    waiting = [run for run in runs if records.existing(run, folder) is None]
+    _reject_other_data(runs)
+    places = told(lambda: [i for i, run in enumerate(runs) if records.existing(run, folder) is None])
+    waiting = [runs[i] for i in places]
     if side_by_side:
         failed = side_by_side.run_all(waiting)
         return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
     failed = 0
-    with Display(waiting, store) as display:
+    store = SharedStore(folder / "store") if num_processes() > 1 else Store(folder / "store")
+    with Display(waiting, Store(store.folder)) as display:
         for run in waiting:
             failed += not _run_one(run, folder, store, options, display)
     return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
+
+
+def _reject_other_data(runs: Sequence[Run]) -> None:
+    """Ends all where the data of some process, perhaps on another machine, are not the first one's."""
+    if num_processes() == 1:
+        return
+    keys = told(lambda: [run.key for run in runs])
+
+    def compare() -> None:
+        for run, key in zip(runs, keys, strict=True):
+            if run.key != key:
+                where = f"{run.asked.name} {run.label}: {run.dataset.root}"
+                raise ValueError(f"{where}: not the data of the first process; copy them from there")
+
+    first_then_others(compare)
 
 
 def plan_text(runs: list[Run], folder: Path) -> str:
@@ -63,17 +85,35 @@ def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display:
     try:
         steps, network = execute(run, store, options, RunDisplay(display, run))
         if run.leaves_record:
-            records.lay_out_samples(run, store, folder)
-            records.save(records.finished_record(run, options.device, steps, network), run, folder)
+            told(lambda: _write(run, folder, records.finished_record(run, options.device, steps, network)))
     # A method's fault, whatever it is, must not stop the others; a user's code may even call exit().
     except (Exception, SystemExit) as error:
-        reason = _reason(error)
-        log = _write_log(run, folder)
-        records.save(records.failed_record(run, options.device, reason), run, folder)
-        display.say(f"{run.asked.name} {run.label}: failed: {reason} (traceback in {log})")
+        _note_failure(run, folder, options, _reason(error), display.say)
         return False
     display.say(f"{run.asked.name} {run.label}: finished in {(time.monotonic() - started) / 60:.1f} min")
     return True
+
+
+def _write(run: Run, folder: Path, record: Record) -> None:
+    records.lay_out_samples(run, Store(folder / "store"), folder)
+    records.save(record, run, folder)
+
+
+def _note_failure(
+    run: Run, folder: Path, options: RunOptions, reason: str, say: Callable[[str], None]
+) -> None:
+    """Record and log; by the first of several processes, unless this one failed alone: that ends them all."""
+    label = f"{run.asked.name} {run.label}"
+    alone = not all_failed(label, reason)
+    if run.share.rank and not alone:
+        return
+    log = _write_log(run, folder)
+    records.save(records.failed_record(run, options.device, reason), run, folder)
+    where = f" in process {run.share.rank} of {run.share.processes} alone" if alone else ""
+    line = f"{label}: failed{where}: {reason} (traceback in {log})"
+    if alone:
+        end_all(f"{line}; the others cannot go on: start the command again")
+    say(line)
 
 
 def _reason(error: BaseException) -> str:

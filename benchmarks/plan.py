@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import fingerprint
 from benchmarks.checkpoints import CheckpointFile, check_for_run
 from benchmarks.cores import cores
+from benchmarks.place import ALONE, Place
 from benchmarks.run import Run
 from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
 from methods.method import MethodClass
@@ -25,6 +26,7 @@ from protocols.custom import load_toml
 from protocols.datasets import Dataset, find, open_dataset
 from protocols.datasets.synthetic import draw_standin
 from protocols.protocol import Protocol
+from protocols.shares import Share, divided
 from protocols.splits import StepSamples, check_steps, step_samples
 
 DEFAULT_DATA = Path("data")
@@ -105,9 +107,14 @@ def make_run(
     device: str = "cpu",
     checkpoints: Sequence[CheckpointFile] = (),
     evaluates_only: bool = False,
+    place: Place = ALONE,
+    batch_per_device: int | None = None,
 ) -> Run:
-    """One cell of the grid. Raises ValueError on a setting that the method does not know, and for
-    checkpoints that are not of this protocol and method."""
+    """One cell of the grid, of whose batches a device sees at most `batch_per_device` images at once.
+
+    Raises ValueError on a setting that the method does not know, for checkpoints that are not of this
+    protocol and method, and for a batch that the processes cannot share.
+    """
     protocol = benchmark.protocol
     own_recipe = benchmark.own_recipe(method.family)
     setup = configure(protocol, own_recipe, benchmark.methods, method, scale, settings)
@@ -129,7 +136,15 @@ def make_run(
         device=device,
         checkpoints=check_for_run(checkpoints, trained, method, evaluates_only),
         evaluates_only=evaluates_only,
+        share=_share(method.key, setup.recipe.batch, place, batch_per_device),
     )
+
+
+def _share(key: str, batch: int, place: Place, batch_per_device: int | None) -> Share:
+    try:
+        return divided(batch, place.rank, place.processes, batch_per_device)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.run import Run, remaining_iterations
+from benchmarks.records import statistics_note
+from benchmarks.run import Network, Run, remaining_iterations
 from benchmarks.store import Store
 from benchmarks.training import Progress
 from reports.record import Counts, SemanticCounts
@@ -87,6 +88,10 @@ class RunDisplay:
 
     display: Display
     run: Run
+
+    def begun(self, network: Network) -> None:
+        if note := statistics_note(self.run, network):
+            self.display.say(f"{self.run.asked.name} {self.run.label}: note: {note}")
 
     def iterated(self, index: int, progress: Progress) -> None:
         self.display.iterated(self.run, index, progress)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -111,6 +112,7 @@ def finished_record(
         network=schema.NetworkCard(
             name=network.name, backbone=run.recipe.backbone, parameters=network.parameters
         ),
+        protocol=protocol_card(run, network),
         steps=tuple(
             _step_record(run, place, index, step)
             for place, (index, step) in enumerate(zip(run.step_keys, steps, strict=True))
@@ -155,7 +157,7 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
         ),
         hyperparameters=dataclasses.asdict(run.hyperparameters),
         overrides=run.overrides,
-        recipe=dataclasses.asdict(run.recipe) | {"weights": Path(run.recipe.weights).name},
+        recipe=_recipe(run),
         network=None,
         replay_images=0,
         steps=(),
@@ -163,7 +165,25 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
     )
 
 
-def protocol_card(run: Run) -> schema.ProtocolCard:
+def _recipe(run: Run) -> dict[str, Any]:
+    recipe = dataclasses.asdict(run.recipe) | {"weights": Path(run.recipe.weights).name}
+    if run.share.parts > 1:
+        recipe["effective_batch"] = run.share.describe(run.recipe.batch)
+    return recipe
+
+
+def statistics_note(run: Run, network: Network) -> str:
+    """That batch statistics are those of fewer images than published; "" where they are not."""
+    if run.share.passes == 1 or not network.batch_statistics or run.evaluates_only:
+        return ""
+    batch = run.recipe.batch
+    return (
+        f"Batch statistics were those of {batch // run.share.passes} images at a time, not of all {batch} of "
+        "a batch, whose gradients were added up over passes"
+    )
+
+
+def protocol_card(run: Run, network: Network | None = None) -> schema.ProtocolCard:
     """The protocol as a record states it, with whatever keeps it from being the published one."""
     dataset = run.dataset
     notes = list(run.asked.notes)
@@ -171,6 +191,8 @@ def protocol_card(run: Run) -> schema.ProtocolCard:
         notes += dataset.differences()
     if run.scale == "paper" and not run.recipe.weights and not run.checkpoints:
         notes.append(NOT_PRETRAINED)
+    if network and (note := statistics_note(run, network)):
+        notes.append(note)
     return card_of(run.asked, dataset.title, notes)
 
 

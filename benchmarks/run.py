@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,17 +17,21 @@ from benchmarks import fingerprint
 from benchmarks.checkpoints import CheckpointFile, restore
 from benchmarks.evaluation import evaluate
 from benchmarks.memory import PeakMemory
+from benchmarks.processes import assert_alike
 from benchmarks.samples import choose_samples, predict_samples
 from benchmarks.store import FinishedStep, Store
 from benchmarks.training import Progress, StepTrainer
 from methods.method import Method, MethodClass
+from methods.networks.norm import has_batch_statistics, synchronise_batch_norm
 from methods.recipe import PER_STEP, Recipe
 from methods.registry import source_of
+from ops.processes import gathered
 from protocols.datasets import Dataset, Sample
 from protocols.datasets.dataset import SPLITS
 from protocols.labels import test_lut, training_lut
 from protocols.loading import StepData, batches_per_epoch, derive_seed
 from protocols.protocol import Protocol
+from protocols.shares import WHOLE, Share
 from protocols.splits import StepSamples
 from reports.record import Counts
 
@@ -50,10 +55,15 @@ class Network:
     name: str
     parameters: int
     replay_images: int
+    batch_statistics: bool
+    """Whether some layer normalises by the statistics of its batch while it trains the first step."""
 
 
 class Watch(typing.Protocol):
     """Who is told how a run goes."""
+
+    def begun(self, network: Network) -> None:
+        """After the network was built."""
 
     def iterated(self, index: int, progress: Progress) -> None:
         """After each iteration of the step `index`."""
@@ -84,6 +94,9 @@ class Run:
     """Steps that are not trained but read from a file."""
     evaluates_only: bool = False
     """Whether the run consists of these steps alone."""
+    share: Share = WHOLE
+    """How each batch is divided. The bits depend on it, and where something is normalised by the images
+    that are seen at once, the result does."""
 
     @property
     def label(self) -> str:
@@ -114,7 +127,8 @@ class Run:
 
     def _of_checkpoint(self, file: CheckpointFile, depends: dict[str, Any]) -> dict[str, Any]:
         """What a step depends on that was not trained here: its file, and how that is evaluated."""
-        training = ("parent", "seed", "weights", "schedule", "training labels", "training samples")
+        training = {"parent", "seed", "weights", "schedule", "training labels", "training samples"}
+        training |= {"processes", "passes"}
         return {k: v for k, v in depends.items() if k not in training} | {"checkpoint": file.sha256}
 
     @property
@@ -138,6 +152,7 @@ class Run:
 
     def _depends_on(self, index: int, parent: str) -> dict[str, Any]:
         samples, recipe = self.samples[index], dataclasses.asdict(self.recipe)
+        divided = {"processes": self.share.processes, "passes": self.share.passes}
         schedule = PER_STEP | {f"later_{name}" for name in PER_STEP}
         owner = self.method.first_step_of(self.protocol, self.hyperparameters) if index == 0 else None
         method = owner or self.method
@@ -166,6 +181,7 @@ class Run:
             "segments": self._segment_files(),
             "training samples": fingerprint.of_samples(samples.train, self.dataset.root),
             "test samples": fingerprint.of_samples(samples.test, self.dataset.root),
+            **(divided if self.share.parts > 1 else {}),
         }
 
     def _segment_files(self) -> list[str]:
@@ -193,6 +209,8 @@ def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[
     torch.manual_seed(derive_seed(run.seed, "build"))
     method.build(run.protocol)
     method.network.to(options.device)
+    batch_statistics = has_batch_statistics(method.network)
+    watch.begun(_network_of(method, batch_statistics))
     for index, key in run.step_keys.items():
         if store.has(key):
             continue
@@ -202,12 +220,17 @@ def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[
             _train_step(run, index, method, store, options, watch)
     last = max(run.step_keys)
     method.restore(run.protocol.steps[last], store.tensors(run.step_keys[last]))
-    network = Network(
+    network = _network_of(method, batch_statistics)
+    return [store.finished(key) for key in run.step_keys.values()], network
+
+
+def _network_of(method: Method, batch_statistics: bool) -> Network:
+    return Network(
         name=method.network_name or type(method.network).__name__,
         parameters=sum(p.numel() for p in method.network.parameters()),
         replay_images=method.replay_images,
+        batch_statistics=batch_statistics,
     )
-    return [store.finished(key) for key in run.step_keys.values()], network
 
 
 class _Training(NamedTuple):
@@ -246,8 +269,16 @@ def _train_step(
     method.network.eval()  # the same whether the step before was trained now or came from the store
     method.begin_step(step, data)
     method.network.to(options.device)
+    if run.share.processes > 1:
+        synchronise_batch_norm(method.network)
     trainer = StepTrainer(
-        method, run.recipe, run.recipe.at_step(index), run.iterations(index), options.device
+        method,
+        run.recipe,
+        run.recipe.at_step(index),
+        run.iterations(index),
+        options.device,
+        run.share,
+        data.seed,
     )
     unfinished = store.checkpoint(key)
     if unfinished is not None:
@@ -255,10 +286,13 @@ def _train_step(
     trainer.train(
         method.training_data(step, data),
         save=lambda c: store.save_checkpoint(key, c),
-        every_seconds=options.checkpoint_seconds,
+        every_seconds=options.checkpoint_seconds if run.share.rank == 0 else math.inf,
         report=lambda progress: watch.iterated(index, progress),
     )
+    if run.share.parts > 1:
+        torch.manual_seed(derive_seed(run.seed, index, "end"))
     method.end_step(step, data)
+    assert_alike(method.tensors())
     progress = trainer.progress
     training = _Training(run.label, trainer.iterations, progress.mean_losses(), progress.seconds)
     _test_step(run, method, data, store, watch, memory, training)
@@ -281,7 +315,7 @@ def _test_step(
         **training._asdict(),
         counts=counts,
         eval_seconds=time.monotonic() - started,
-        peak_memory_mb=memory.megabytes(),
+        peak_memory_mb=max(float(each) for each in gathered(torch.tensor([memory.megabytes()]))),
     )
     shown = predict_samples(method, data, run.shown)
     store.save(run.step_keys[data.index], method.tensors(), measured.tensors(), shown, outcome)
@@ -298,6 +332,7 @@ def _step_data(run: Run, index: int, method: Method, options: RunOptions) -> Ste
         test=samples.test,
         augmentation=run.recipe.augmentation(),
         batch=run.recipe.batch,
+        share=run.share,
         statistics=method.pixel_statistics,
         seed=derive_seed(run.seed, index, "data"),
         workers=options.workers,

@@ -23,6 +23,7 @@ from protocols.datasets import Dataset, Sample
 from protocols.labels import test_lut
 from protocols.loading import StepData
 from protocols.protocol import Protocol
+from protocols.shares import WHOLE
 from reports.samples import NOTHING, LabelMap, folder_of
 
 NUM_SAMPLES = 4
@@ -50,7 +51,7 @@ def _name_hash(sample: Sample, root: Path) -> str:
 def predict_samples(method: Method, data: StepData, samples: dict[str, Sample]) -> dict[str, LabelMap]:
     """What `method` says of each, whole or as a centre crop: as `benchmarks.evaluation` tests it."""
     method.network.eval()
-    few = replace(data, test=tuple(samples.values()), workers=0)
+    few = replace(data, test=tuple(samples.values()), workers=0, share=WHOLE)
     if method.tests_whole_images or data.protocol.has_segments:
         found = [method.predict_image(test.image, test.size) for test in few.test_images()]
     else:

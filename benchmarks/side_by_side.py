@@ -27,19 +27,23 @@ AT_MOST = 4
 """Unless asked for: a run of mini scale takes a gigabyte."""
 
 
-def choose_jobs(asked: int | None, runs: Sequence[Run], device: str) -> int:
+def choose_jobs(asked: int | None, runs: Sequence[Run], device: str, processes: int = 1) -> int:
     """How many runs go side by side. By default as many as there are cores, up to four, for several runs of
     mini scale on the CPU; others need the memory, or the GPU, for themselves.
 
     It depends on what was asked alone, not on what is finished already: the number of threads changes the
     last bits of a result.
 
-    Raises ValueError unless `asked` is above 0.
+    Raises ValueError unless `asked` is above 0, and where several processes of `torchrun` train each run.
     """
     if asked is not None:
         if asked < 1:
             raise ValueError(f"--jobs {asked}: must be 1 or more")
+        if asked > 1 < processes:
+            raise ValueError(f"--jobs {asked}: under torchrun the runs go one by one; leave it out")
         return asked
+    if processes > 1:
+        return 1
     if device != "cpu" or any(run.scale != "mini" for run in runs):
         return 1
     return max(1, min(cores(), AT_MOST, len(runs)))

@@ -41,6 +41,7 @@ class FinishedStep:
     train_seconds: float
     eval_seconds: float
     peak_memory_mb: float
+    """Of the process that needed most."""
 
 
 @dataclass(frozen=True)

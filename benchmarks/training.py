@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gradients import average_gradients, mean_losses
+from benchmarks.processes import assert_alike
 from benchmarks.store import Checkpoint
 from methods.method import Method
 from methods.recipe import Recipe, StepRecipe
-from protocols.loading import Batch, StepData
+from protocols.loading import Batch, StepData, derive_seed
 from protocols.protocol import Step
+from protocols.shares import WHOLE, Share
 
 RECENT = 50
 """Iterations over which the reported losses are averaged."""
@@ -57,10 +62,19 @@ class StepTrainer:
     """Trains `method` for one step: the recipe's optimiser and schedule, autocast on a GPU."""
 
     def __init__(
-        self, method: Method, recipe: Recipe, step: StepRecipe, iterations: int, device: torch.device
+        self,
+        method: Method,
+        recipe: Recipe,
+        step: StepRecipe,
+        iterations: int,
+        device: torch.device,
+        share: Share = WHOLE,
+        seed: int = 0,
     ) -> None:
+        """`share` and `seed` as in the step's data."""
         self.method, self.recipe, self.step = method, recipe, step
         self.iterations, self.device = iterations, device
+        self.share, self.seed = share, seed
         self.progress = Progress()
         self.optimizer = make_optimizer(recipe, method.parameter_groups(step.lr))
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -78,8 +92,13 @@ class StepTrainer:
         """
         self.method.network.train()
         last = saved = time.monotonic()
-        for batch in data.training_batches(self.iterations, first=self.progress.iteration):
-            self.iterate(batch)
+        checked = False
+        batches = data.training_batches(self.iterations, first=self.progress.iteration)
+        while passes := list(itertools.islice(batches, self.share.passes)):
+            self.iterate(*passes)
+            if not checked:
+                assert_alike(self.method.tensors())  # early, besides at the end of the step
+                checked = True
             now = time.monotonic()
             self.progress.seconds += now - last
             last = now
@@ -88,27 +107,43 @@ class StepTrainer:
                 save(self.checkpoint())
                 last = saved = time.monotonic()
 
-    def iterate(self, batch: Batch) -> None:
-        """Losses, gradients and one step of the optimiser. Raises FloatingPointError as `train` does."""
+    def iterate(self, *passes: Batch) -> None:
+        """Losses, gradients and one step of the optimiser for this process's passes over one batch.
+
+        Raises FloatingPointError as `train` does.
+        """
         progress = self.progress
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = self._lr(lr)
+        losses = [self._add_gradients(batch, index) for index, batch in enumerate(passes)]
+        if self.share.parts > 1:
+            average_gradients(self._parameters(), self.share.parts)
+        if self.recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        progress.recent.append({name: sum(each[name] for each in losses) / len(losses) for name in losses[0]})
+        progress.iteration += 1
+
+    def _add_gradients(self, batch: Batch, index: int) -> dict[str, float]:
+        """The losses of one pass, their mean over processes; their gradients go into the parameters'."""
+        iteration = self.progress.iteration
+        if self.share.parts > 1:
+            # Whichever process has this part of the batch draws the same, after a kill too.
+            torch.manual_seed(derive_seed(self.seed, "part", iteration, self.share.number(index)))
         amp = self.recipe.amp and self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=amp):
             losses = self.method.training_loss(batch)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(loss.detach()):g}" for name, loss in losses.items())
+        values = mean_losses(losses)
+        if not math.isfinite(sum(values.values())):
+            named = ", ".join(f"{name} {value:g}" for name, value in values.items())
             raise FloatingPointError(
-                f"loss not finite at iteration {progress.iteration} ({values}); lower the learning rate"
+                f"loss not finite at iteration {iteration} ({named}); lower the learning rate"
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        if index == 0:
+            self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        if self.recipe.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
-        progress.recent.append({name: float(loss.detach()) for name, loss in losses.items()})
-        progress.iteration += 1
+        return values
 
     def checkpoint(self) -> Checkpoint:
         """Network, optimiser and random state after the iterations so far."""

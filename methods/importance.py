@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from methods.losses.importance import (
     min_max_normalised,
     quadratic_penalty,
 )
+from ops.processes import num_processes, sum_over_processes
 from protocols.loading import Batch, StepData
 from protocols.protocol import Step
 
@@ -45,10 +46,16 @@ class ImportanceMethod(DeepLabMethod):
         """Every parameter as it was when the step began; new classifiers as they were initialised."""
         self.importance: dict[str, Tensor] = {}
         """Ω, of the parameters that earlier steps trained."""
+        self.passed: list[dict[str, Tensor]] = []
+        """Gradients of a batch's passes before the last one, whose mean is what is observed."""
 
     @abstractmethod
     def observe(self, gradients: dict[str, Tensor]) -> None:
-        """Update the statistics with the gradients of the cross-entropy alone, before the parameters move."""
+        """Update the statistics with the gradients of the cross-entropy alone, before the parameters move.
+
+        They are those of the whole batch: averaged over processes and passes. Officially the first process
+        observes what all have averaged: MiB train.py@Trainer.train.
+        """
 
     def begin_step(self, step: Step, data: StepData) -> None:
         old = self.copies()
@@ -64,7 +71,10 @@ class ImportanceMethod(DeepLabMethod):
         with torch.autocast(batch.images.device.type, enabled=False):
             found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         gradients = {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
-        self.observe(gradients)
+        self.passed.append(gradients)
+        if batch.is_last_pass:
+            self.observe(_mean_gradients(self.passed))
+            self.passed = []
         reached = [parameters[name] for name in gradients]
         losses = {"cross_entropy": carry_gradients(loss, reached, list(gradients.values()))}
         if self.importance:
@@ -129,3 +139,15 @@ class ImportanceMethod(DeepLabMethod):
                 part = min_max_normalised(tensor) if self.hyperparameters.normalise else tensor
                 total[name] = total[name] + part if name in total else part
         return total
+
+
+def _mean_gradients(passes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Over the passes of this process, and over all processes."""
+    total = dict(passes[0])
+    for gradients in passes[1:]:
+        total = {name: gradient + gradients[name] for name, gradient in total.items()}
+    parts = len(passes) * num_processes()
+    if parts == 1:
+        return total
+    sums = sum_over_processes(list(total.values()))
+    return {name: gradient / parts for name, gradient in zip(total, sums, strict=True)}

@@ -24,6 +24,7 @@ from methods.losses.pseudo_labels import (
 from methods.losses.segmentation import cross_entropy
 from methods.method import Info
 from methods.networks.segmenter import SegmenterOutput
+from ops.processes import of_first_process
 from protocols.loading import Batch, StepData
 from protocols.protocol import BACKGROUND, Protocol, Step
 
@@ -118,7 +119,9 @@ class PLOP(DeepLabMethod):
         choice, num_channels = self.hyperparameters, self.network.cls.num_classes
         histogram = entropy_histogram(self._background_uncertainties(data), num_channels, choice.bins)
         found = medians(histogram) if choice.true_medians else official_medians(histogram)
-        return torch.from_numpy(found).clamp(min=choice.threshold).float().to(data.device)
+        thresholds = torch.from_numpy(found).clamp(min=choice.threshold).float().to(data.device)
+        # Each process sees all data, where each official one has thresholds of its own share.
+        return of_first_process(thresholds)
 
     def _background_uncertainties(self, data: StepData) -> Iterator[tuple[Tensor, Tensor]]:
         # The batches that the training is about to see first, as the official loader's first pass.

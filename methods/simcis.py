@@ -30,6 +30,7 @@ from methods.networks.mask2former.sigmoid_inference import (
 from methods.networks.mask2former.simcis import SimCISNetwork, SimCISOutput, Teaching
 from methods.predictions import PanopticPrediction
 from methods.virtual_queries import QueryBank, sampling_weights
+from ops.processes import gathered, of_first_process
 from protocols.loading import Batch, StepData
 from protocols.protocol import Protocol, Step
 from protocols.segments import Segments
@@ -191,6 +192,7 @@ class SimCIS(SetPredictionMethod):
         for batch in self.training_data(step, data).first_epoch():
             for segments in self.pseudo_labels(self.teacher_output(batch.images), self.targets(batch)):
                 counts += segments.classes.bincount(minlength=self.num_classes).cpu()
+        counts = of_first_process(counts)  # each process sees all data
         num_old = self.num_learnt(step.index - 1)
         self.sampling_weights = sampling_weights(counts[:num_old], self.hyperparameters.sampling_exponent)
 
@@ -257,12 +259,17 @@ class SimCIS(SetPredictionMethod):
 
     @torch.no_grad()
     def remember(self, output: SimCISOutput, targets: Sequence[Segments]) -> None:
-        """Keep what the queries matched with a target started from. Virtual queries are matched too."""
+        """Keep what the queries matched with a target started from. Virtual queries are matched too.
+
+        Of all processes, one after the other, where each official one has a smaller bank of its own, which
+        are joined after the step.
+        """
         if self.step.index and not self.hyperparameters.virtual_queries:
             return
         matching = self.match(output, targets, final=True)
         classes = torch.cat([target.classes for target in targets])[matching.targets[0]]
-        self.bank.add(classes, output.queries[matching.images, matching.queries[0]])
+        features = output.queries[matching.images, matching.queries[0]]
+        self.bank.add(torch.cat(gathered(classes)), torch.cat(gathered(features)))
 
     def match(self, output: SimCISOutput, targets: Sequence[Segments], final: bool = False) -> Matching:
         """Pairs of all predictions' selected queries and targets; or all queries of the `final` one."""

@@ -18,6 +18,7 @@ from protocols.labels import Table, replay_lut, test_lut, training_lut, with_nex
 from protocols.protocol import IGNORE, Protocol
 from protocols.reading import CentreReader, TrainingReader, WholeReader, as_it_is, collate
 from protocols.segments import NOT_LEARNT, SegmentMap, Segments
+from protocols.shares import WHOLE, Share
 from protocols.short_edge import ShortEdgeCrop
 from protocols.splits import StepSamples
 from protocols.transforms import BoxCrop, PixelStatistics, normalise
@@ -40,6 +41,8 @@ class Batch:
     segment that lies there, 255 where there is none."""
     segments: list[Segments] | None = None
     """What panoptic and instance protocols are learnt from, one entry an image; None for semantic ones."""
+    is_last_pass: bool = True
+    """Whether the parameters move after it; not so for the other passes of a batch whose gradients add up."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,22 @@ class TestImage:
 
 
 class _ShuffledBatches:
-    """The batches of a whole step from batch `first` on, each a list of (sample number, seed).
+    """A share of the batches of a whole step from batch `first` on, each a list of (sample number, seed).
+
+    A batch is the same whatever the share.
 
     The last incomplete batch of an epoch is dropped as in the official loaders; a set smaller than one
     batch is repeated until it fills one. The Mask2Former family's own loader never ends and groups images by
     aspect ratio; with crops that are all padded to one square, that changes nothing but the order.
     """
 
-    def __init__(self, num_samples: int, batch: int, iterations: int, first: int, seed: int) -> None:
-        self.num_samples, self.batch, self.seed = num_samples, batch, seed
+    def __init__(
+        self, num_samples: int, batch: int, iterations: int, first: int, seed: int, share: Share
+    ) -> None:
+        self.num_samples, self.batch, self.seed, self.share = num_samples, batch, seed, share
         self.iterations, self.first = iterations, first
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[Sequence[tuple[int, int]]]:
         per_epoch = batches_per_epoch(self.num_samples, self.batch)
         order: list[int] = []
         for iteration in range(self.first, self.iterations):
@@ -88,10 +95,11 @@ class _ShuffledBatches:
                 order = self._order(epoch)
             start = position * self.batch
             numbers = order[start : start + self.batch]
-            yield [(n, derive_seed(self.seed, iteration, i)) for i, n in enumerate(numbers)]
+            whole = [(n, derive_seed(self.seed, iteration, i)) for i, n in enumerate(numbers)]
+            yield from self.share.of_batch(whole)
 
     def __len__(self) -> int:
-        return self.iterations - self.first
+        return (self.iterations - self.first) * self.share.passes
 
     def _order(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
@@ -126,6 +134,8 @@ class StepData:
     """Images of the memory, trained on besides `train`."""
     earlier: Sequence[StepSamples] = ()
     """What the steps before had, for a method to choose its memory from; empty if it does not replay."""
+    share: Share = WHOLE
+    """This process's part of each batch, and of the test images."""
     next_class_labelled: bool = False
     """A known fault of two official repositories: `protocols.labels.with_next_class`."""
 
@@ -153,7 +163,10 @@ class StepData:
         return replace(self, next_class_labelled=True)
 
     def training_batches(self, iterations: int, first: int = 0) -> Iterator[Batch]:
-        """Augmented, shuffled batches number `first` to `iterations` - 1 of this step."""
+        """Augmented, shuffled batches number `first` to `iterations` - 1 of this step; this process's share.
+
+        Where a batch is seen in several passes, each is yielded by itself.
+        """
         samples = [*self.train, *(entry.sample for entry in self.replay)]
         luts = [self.training_lut] * len(self.train)
         luts += [replay_lut(self.protocol, self.index, entry.labels) for entry in self.replay]
@@ -162,34 +175,46 @@ class StepData:
             self.dataset.segment_table("train", task)  # before the loader forks, so that one process reads it
         loader: DataLoader = DataLoader(
             TrainingReader(self.dataset, task, samples, luts, self.augmentation),
-            batch_sampler=_ShuffledBatches(len(samples), self.batch, iterations, first, self.seed),  # type: ignore[arg-type]
+            batch_sampler=_ShuffledBatches(  # type: ignore[arg-type]
+                len(samples), self.batch, iterations, first, self.seed, self.share
+            ),
             collate_fn=collate,
             **self._processes(),
         )
-        for images, targets, classes in loader:
-            yield self._batch(images, targets, classes)
+        for number, (images, targets, classes) in enumerate(loader, start=1):
+            yield self._batch(images, targets, classes, number % self.share.passes == 0)
 
     def first_epoch(self) -> Iterator[Batch]:
-        """The batches of the first pass over this step's training images, for statistics before it trains."""
-        return self.training_batches(batches_per_epoch(len(self.train) + len(self.replay), self.batch))
+        """The batches of the first epoch of this step's training images, for statistics before it trains.
+
+        Every process gets all of them, so that all come to the same.
+        """
+        whole = replace(self, share=Share(passes=self.share.parts))
+        return whole.training_batches(batches_per_epoch(len(self.train) + len(self.replay), self.batch))
 
     def test_batches(self) -> Iterator[Batch]:
-        """Every test image once, in list order, centre-cropped, with the labels of the test rule."""
+        """Every test image once, in list order, centre-cropped, with the labels of the test rule.
+
+        With several processes each gets whole batches of those that one process would have, every n-th.
+        """
         assert isinstance(self.augmentation, BoxCrop), "whole images are tested: use `test_images`"
+        numbers = list(range(len(self.test)))
+        batches = [numbers[i : i + self.batch] for i in range(0, len(self.test), self.batch)]
         loader: DataLoader = DataLoader(
             CentreReader(self.dataset, self.test, self.test_lut, self.augmentation),
-            batch_size=self.batch,
+            batch_sampler=self.share.of_tests(batches),
             **self._processes(),
         )
         for images, labels in loader:
             yield Batch(normalise(self._there(images), self.statistics), self._there(labels).long())
 
     def test_images(self) -> Iterator[TestImage]:
-        """Every test image once, in list order, whole."""
+        """Every test image once, in list order, whole; with several processes every n-th for each."""
         assert isinstance(self.augmentation, ShortEdgeCrop), "centre crops are tested: use `test_batches`"
         if self.protocol.has_segments:
             self.dataset.segment_table("val", self.protocol.task)  # as in `training_batches`
-        reader = WholeReader(self.dataset, self.protocol.task, self.test, self.test_lut, self.augmentation)
+        samples = self.share.of_tests(self.test)
+        reader = WholeReader(self.dataset, self.protocol.task, samples, self.test_lut, self.augmentation)
         loader: DataLoader = DataLoader(
             reader,
             batch_size=None,
@@ -205,18 +230,18 @@ class StepData:
             else:
                 yield TestImage(image, size, labels=self._there(truth).long())
 
-    def _batch(self, images: Tensor, targets: Tensor, classes: Sequence[Tensor]) -> Batch:
+    def _batch(self, images: Tensor, targets: Tensor, classes: Sequence[Tensor], is_last_pass: bool) -> Batch:
         """On the device: pixels normalised, and masks made from the numbers of the segments."""
         pixels, targets = normalise(self._there(images), self.statistics), self._there(targets).long()
         if not self.protocol.has_segments:
-            return Batch(pixels, targets)
+            return Batch(pixels, targets, is_last_pass=is_last_pass)
         segments, labels = [], []
         nowhere = torch.tensor([IGNORE], device=self.device)
         for numbers, known in zip(targets, map(self._there, classes), strict=True):
             ordinals = torch.arange(1, len(known) + 1, device=self.device)
             segments.append(Segments(known, numbers == ordinals[:, None, None]))
             labels.append(torch.cat([nowhere, known])[numbers])
-        return Batch(pixels, torch.stack(labels), segments)
+        return Batch(pixels, torch.stack(labels), segments, is_last_pass)
 
     def _there(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.pair import Pair
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -24,3 +26,11 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Pair]:
+    """Two processes that talk to each other."""
+    pair = Pair()
+    yield pair
+    pair.close()

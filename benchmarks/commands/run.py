@@ -8,9 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands.arguments import EXAMPLES, add_task_and_data, one_task, split
+from benchmarks.place import Place
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmarks.plan import Benchmark
+    from benchmarks.run import Run
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -65,6 +72,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--eval-only", action="store_true", help="evaluate these, and train nothing (wants --checkpoint)"
     )
+    run.add_argument(
+        "--batch-per-device",
+        type=int,
+        metavar="N",
+        help="images on a device at once, at most; the rest of the recipe's batch follows in further passes, "
+        "whose gradients add up (default: all of its share)",
+    )
     run.add_argument("--only", help=argparse.SUPPRESS)  # the one run that a process of --jobs is for
     run.add_argument("--deterministic", action="store_true", help="the same bits on a GPU too, at some cost")
     run.add_argument(
@@ -82,12 +96,38 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _run(args: argparse.Namespace) -> int:
     # Heavy imports wait until the command line is known to be right.
     from benchmarks.commands.report import show_reports
-    from benchmarks.device import choose_device, choose_workers
+    from benchmarks.device import choose_workers
     from benchmarks.grid import plan_text, run_grid
-    from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
+    from benchmarks.processes import connect, disconnect, first_then_others
     from benchmarks.run import RunOptions
-    from benchmarks.settings import Setting, reject_unknown_targets
     from benchmarks.side_by_side import SideBySide, choose_jobs, end_with_parent, name_of
+
+    place = Place.from_environment()
+    connect(place)
+    device, benchmarks, runs = first_then_others(lambda: _plan(args, place))
+    options = RunOptions(device, choose_workers(args.workers, device, place), args.checkpoint_seconds)
+    if args.only:
+        end_with_parent()
+        return 1 if run_grid([r for r in runs if name_of(r) == args.only], args.runs, options).failed else 0
+    jobs = choose_jobs(args.jobs, runs, device.type, place.processes)
+    _announce(args, benchmarks, runs, device.type, jobs)
+    if args.dry_run:
+        print(plan_text(runs, args.runs))
+        return 0
+    beside_each_other = SideBySide(args.arguments, args.runs, options, jobs) if jobs > 1 else None
+    outcome = run_grid(runs, args.runs, options, beside_each_other)
+    disconnect()
+    if place.rank == 0:
+        where = show_reports(args.runs, protocols=[b.protocol.name for b in benchmarks])
+        print(f"\n{outcome.trained} trained, {outcome.kept} kept, {outcome.failed} failed. {where}")
+    return 1 if outcome.failed else 0
+
+
+def _plan(args: argparse.Namespace, place: Place) -> tuple[torch.device, list[Benchmark], list[Run]]:
+    """Where and what is to be run. Raises ValueError or FileNotFoundError on whatever is wrong with it."""
+    from benchmarks.device import choose_device
+    from benchmarks.plan import make_run, open_benchmark, reject_unknown_methods
+    from benchmarks.settings import Setting, reject_unknown_targets
     from methods.method import UnsuitableRecipe
     from methods.registry import find_methods
 
@@ -98,7 +138,7 @@ def _run(args: argparse.Namespace) -> int:
     methods = find_methods(args.methods, task)
     reject_unknown_targets(settings, [method.key for method in methods])
     _check_alone(args, methods)
-    device = choose_device(args.device, args.deterministic)
+    device = choose_device(args.device, args.deterministic, place)
     _check_writable(args.runs)
     benchmarks = [open_benchmark(p, task, args.data_root, args.runs) for p in split(args.protocol)]
     _reject_equal_names(benchmarks)
@@ -109,7 +149,18 @@ def _run(args: argparse.Namespace) -> int:
         scale = args.scale or _default_scale(b, device.type)
         try:
             runs += [
-                make_run(b, method, scale, seed, settings, device.type, checkpoints, args.eval_only)
+                make_run(
+                    b,
+                    method,
+                    scale,
+                    seed,
+                    settings,
+                    device.type,
+                    checkpoints,
+                    args.eval_only,
+                    place,
+                    args.batch_per_device,
+                )
                 for seed in seeds
             ]
         except UnsuitableRecipe as error:
@@ -117,12 +168,12 @@ def _run(args: argparse.Namespace) -> int:
                 raise
             if not args.only:
                 print(f"{b.protocol.name}: {method.key} is left out: {error}", file=sys.stderr)
-    workers = choose_workers(args.workers, device)
-    options = RunOptions(device, workers, args.checkpoint_seconds)
-    if args.only:
-        end_with_parent()
-        return 1 if run_grid([r for r in runs if name_of(r) == args.only], args.runs, options).failed else 0
-    jobs = choose_jobs(args.jobs, runs, device.type)
+    return device, benchmarks, runs
+
+
+def _announce(
+    args: argparse.Namespace, benchmarks: list[Benchmark], runs: list[Run], device: str, jobs: int
+) -> None:
     for b in benchmarks:
         kind = (
             "SYNTHETIC STAND-IN, not comparable with published numbers"
@@ -130,18 +181,18 @@ def _run(args: argparse.Namespace) -> int:
             else "real data"
         )
         print(f"{b.protocol.name}: {b.dataset.title}, {b.protocol.setting}; {kind}", file=sys.stderr)
+    num_methods = len({run.method.key for run in runs})
     beside = f", {jobs} side by side" if jobs > 1 else ""
     print(
-        f"{len(runs)} runs ({len(methods)} methods, seeds {args.seeds}) on {device}{beside}", file=sys.stderr
+        f"{len(runs)} runs ({num_methods} methods, seeds {args.seeds}) on {device}{beside}", file=sys.stderr
     )
-    if args.dry_run:
-        print(plan_text(runs, args.runs))
-        return 0
-    beside_each_other = SideBySide(args.arguments, args.runs, options, jobs) if jobs > 1 else None
-    outcome = run_grid(runs, args.runs, options, beside_each_other)
-    where = show_reports(args.runs, protocols=[b.protocol.name for b in benchmarks])
-    print(f"\n{outcome.trained} trained, {outcome.kept} kept, {outcome.failed} failed. {where}")
-    return 1 if outcome.failed else 0
+    divided: dict[str, list[str]] = {}
+    for run in runs:
+        if run.share.parts > 1:
+            names = divided.setdefault(run.share.describe(run.recipe.batch), [])
+            names += [run.name] if run.name not in names else []
+    for batch, names in divided.items():
+        print(f"batch {batch}: {', '.join(names)}", file=sys.stderr)
 
 
 def _checkpoints(args: argparse.Namespace) -> list[Any]:

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from benchmarks.processes import interleaved
 from methods.predictions import InstancePrediction
 from protocols.segments import NOT_LEARNT, SegmentMap
 from reports.record import InstanceCounts
@@ -27,36 +28,32 @@ class MaskAP:
 
     def __init__(self, num_channels: int) -> None:
         self.num_channels = num_channels
-        self.images: list[dict[str, Any]] = []
-        self.truth: list[dict[str, Any]] = []
-        self.predictions: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any] | None] = []
+        """Of each test image, in order: its size, and its true and predicted masks; None for one left out."""
 
     def update(self, truth: SegmentMap, truth_channels: Tensor, prediction: InstancePrediction) -> None:
         """One image; `truth_channels` int64 (N,), -1 for a class not learnt yet."""
         channels = truth_channels.cpu().numpy()
         learnt = np.flatnonzero(channels != NOT_LEARNT)
         if not len(learnt):
+            self.images.append(None)
             return
         height, width = truth.ids.shape
-        self.images.append({"id": len(self.images) + 1, "height": height, "width": width})
         true_masks = truth.ids == (learnt + 1)[:, None, None]
         crowd = truth.crowd[learnt].astype(int).tolist()
-        self._append(self.truth, true_masks, channels[learnt].tolist(), "iscrowd", crowd)
         found, scores = prediction.masks.cpu().numpy(), prediction.scores.tolist()
-        self._append(self.predictions, found, prediction.channels.tolist(), "score", scores)
+        self.images.append(
+            {
+                "height": height,
+                "width": width,
+                "truth": _rows(true_masks, channels[learnt].tolist(), "iscrowd", crowd),
+                "predictions": _rows(found, prediction.channels.tolist(), "score", scores),
+            }
+        )
 
-    def _append(
-        self,
-        rows: list[dict[str, Any]],
-        masks: NDArray[np.bool_],
-        channels: list[int],
-        name: str,
-        values: list[Any],
-    ) -> None:
-        runs = encoded(masks)
-        for run, area, channel, value in zip(runs, rle.area(runs), channels, values, strict=True):
-            row = {"id": len(rows) + 1, "image_id": len(self.images), "category_id": channel, name: value}
-            rows.append(row | {"segmentation": run, "area": float(area)})
+    def join(self) -> None:
+        """Put the images of the other processes, which tested every n-th, in between."""
+        self.images = interleaved(self.images)
 
     def tensors(self) -> dict[str, Tensor]:
         """Nothing is finer than the counts."""
@@ -64,8 +61,9 @@ class MaskAP:
 
     def counts(self) -> InstanceCounts:
         """AP of each channel; None for a class without true instances."""
+        truth = [mask for image in self.images if image for mask in image["truth"]]
         instances = np.bincount(
-            [mask["category_id"] for mask in self.truth if not mask["iscrowd"]], minlength=self.num_channels
+            [mask["category_id"] for mask in truth if not mask["iscrowd"]], minlength=self.num_channels
         ).astype(np.int64)
         precision = self._precision()
         return InstanceCounts(
@@ -78,18 +76,40 @@ class MaskAP:
     def _precision(self) -> NDArray[np.float64]:
         """Precision by IoU threshold, recall and channel (10, 101, K); -1 for a class without instances."""
         with redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(self._indexed(self.truth), self._indexed(self.predictions), "segm")
+            evaluation = COCOeval(self._indexed("truth"), self._indexed("predictions"), "segm")
             evaluation.evaluate()
             evaluation.accumulate()
         precision: NDArray[np.float64] = evaluation.eval["precision"]
         return precision[:, :, :, 0, -1]
 
-    def _indexed(self, masks: list[dict[str, Any]]) -> COCO:
+    def _indexed(self, kind: str) -> COCO:
+        """The masks of one kind, numbered from 1 on, as the images are."""
+        images: list[dict[str, Any]] = []
+        masks: list[dict[str, Any]] = []
+        for image in filter(None, self.images):
+            images.append({"id": len(images) + 1, "height": image["height"], "width": image["width"]})
+            for row in image[kind]:
+                masks.append(row | {"id": len(masks) + 1, "image_id": len(images)})
         index = COCO()
         categories = [{"id": channel} for channel in range(self.num_channels)]
-        index.dataset = {"images": self.images, "annotations": masks, "categories": categories}
+        index.dataset = {"images": images, "annotations": masks, "categories": categories}
         index.createIndex()
         return index
+
+
+def _rows(
+    masks: NDArray[np.bool_], channels: list[int], name: str, values: list[Any]
+) -> list[dict[str, Any]]:
+    runs = encoded(masks)
+    return [
+        {
+            "category_id": channel,
+            name: value,
+            "segmentation": run | {"counts": run["counts"].decode("ascii")},
+            "area": float(area),
+        }
+        for run, area, channel, value in zip(runs, rle.area(runs), channels, values, strict=True)
+    ]
 
 
 def encoded(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:

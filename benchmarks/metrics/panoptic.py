@@ -6,12 +6,13 @@ a segment. Nothing here loops over segments: one count of the pairs of ids says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.processes import interleaved
 from methods.predictions import PanopticPrediction
 from protocols.segments import NOT_LEARNT, SegmentMap
 from reports.record import PanopticCounts
@@ -25,6 +26,27 @@ class Matches:
     false_positives: NDArray[np.int64]
     false_negatives: NDArray[np.int64]
     iou_sum: NDArray[np.float64]
+
+    @classmethod
+    def none(cls, num_channels: int) -> Matches:
+        zeros = np.zeros(num_channels, dtype=np.int64)
+        return cls(zeros, zeros, zeros, np.zeros(num_channels))
+
+    def __add__(self, other: Matches) -> Matches:
+        return Matches(
+            self.true_positives + other.true_positives,
+            self.false_positives + other.false_positives,
+            self.false_negatives + other.false_negatives,
+            self.iou_sum + other.iou_sum,
+        )
+
+    def to_json(self) -> list[list[float]]:
+        return [values.tolist() for values in astuple(self)]
+
+    @classmethod
+    def from_json(cls, values: list[list[float]]) -> Matches:
+        true_positives, false_positives, false_negatives = (np.array(v, dtype=np.int64) for v in values[:3])
+        return cls(true_positives, false_positives, false_negatives, np.array(values[3], dtype=np.float64))
 
 
 def match_segments(
@@ -89,13 +111,14 @@ class PanopticQuality:
 
     def __init__(self, num_channels: int) -> None:
         self.num_channels = num_channels
-        self.segments = np.zeros((3, num_channels), dtype=np.int64)
-        self.iou_sum = np.zeros(num_channels)
+        self.images: list[Matches] = []
+        """Of each test image, in order: sums of IoUs depend on it in their last bits."""
 
     def update(self, truth: SegmentMap, truth_channels: Tensor, prediction: PanopticPrediction) -> None:
         """One image; `truth_channels` int64 (N,), -1 for a class not learnt yet."""
         channels = truth_channels.cpu().numpy()
         if not (channels != NOT_LEARNT).any():
+            self.images.append(Matches.none(self.num_channels))
             return
         found = match_segments(
             truth,
@@ -104,13 +127,23 @@ class PanopticQuality:
             prediction.channels.cpu().numpy(),
             self.num_channels,
         )
-        self.segments += (found.true_positives, found.false_positives, found.false_negatives)
-        self.iou_sum += found.iou_sum
+        self.images.append(found)
+
+    def join(self) -> None:
+        """Put the images of the other processes, which tested every n-th, in between."""
+        self.images = [Matches.from_json(found) for found in interleaved([m.to_json() for m in self.images])]
 
     def tensors(self) -> dict[str, Tensor]:
         """Nothing is finer than the counts."""
         return {}
 
     def counts(self) -> PanopticCounts:
-        true_positives, false_positives, false_negatives = map(tuple, self.segments.tolist())
-        return PanopticCounts(true_positives, false_positives, false_negatives, tuple(self.iou_sum.tolist()))
+        total = Matches.none(self.num_channels)
+        for found in self.images:
+            total += found
+        return PanopticCounts(
+            tuple(total.true_positives.tolist()),
+            tuple(total.false_positives.tolist()),
+            tuple(total.false_negatives.tolist()),
+            tuple(total.iou_sum.tolist()),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ops.processes import sum_over_processes
 from reports.record import SemanticCounts
 
 
@@ -28,6 +29,10 @@ class ConfusionMatrix:
     def update(self, labels: Tensor, predictions: Tensor) -> None:
         """Both int64 of the same shape; `labels` as in `confusion_matrix`."""
         self.pixels += confusion_matrix(labels, predictions, self.num_classes)
+
+    def join(self) -> None:
+        """Add what the other processes have counted."""
+        (self.pixels,) = sum_over_processes([self.pixels])
 
     def tensors(self) -> dict[str, Tensor]:
         """What is finer than the counts of a record, kept in the store."""

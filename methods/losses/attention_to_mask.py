@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.networks.segmenter import upsample
+from ops.processes import mean_number
 from protocols.protocol import IGNORE
 
 ABSENT_WEIGHT = 0.1
@@ -39,10 +40,12 @@ def presence_loss(logits: Tensor, shown: Tensor) -> Tensor:
 def mask_losses(masks: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
     """Focal (α 0.25, γ 2) and dice loss of the masks (S, B, C, h, w) of the classes shown: two (S,).
 
+    Summed over the pairs and divided by N, at least 1: with several processes its mean over them.
     The masks are resized to the labels, int64 (B, H, W). Pixels without a label, padding included, count as
     negatives of every class: the official `valid` mask is not used.
     """
     image, number = shown.nonzero(as_tuple=True)
+    num_pairs = max(mean_number(len(image)), 1)
     if not len(image):
         return (zero := masks.flatten(1).sum(1) * 0.0), zero
     logits = upsample(masks[:, image, number], *labels.shape[1:]).flatten(2)
@@ -53,4 +56,4 @@ def mask_losses(masks: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, T
     focal = (cross * (inside - targets).square()).mean(2)
     both = inside.sum(2) + targets.sum(2)
     dice = 1 - (2 * (inside * targets).sum(2) + 1) / (both + 1)
-    return focal.sum(1) / len(image), dice.sum(1) / len(image)
+    return focal.sum(1) / num_pairs, dice.sum(1) / num_pairs

@@ -14,12 +14,16 @@ from torch import Tensor
 
 from methods.losses.matching import Matching, padded_size
 from methods.losses.point_sampling import Draw, point_sample, sample_binary, uncertain_points
+from ops.processes import mean_number
 from protocols.segments import Segments
 
 
-def num_masks(targets: Sequence[Segments]) -> int:
-    """N, by which mask losses are divided: the targets of the batch, at least 1."""
-    return max(sum(len(target.classes) for target in targets), 1)
+def num_masks(targets: Sequence[Segments]) -> float:
+    """N, by which mask losses are divided: the targets of the batch, their mean over processes, at least 1.
+
+    Source: Mask2Former, modeling/criterion.py@SetCriterion.forward.
+    """
+    return max(mean_number(sum(len(target.classes) for target in targets)), 1)
 
 
 def target_classes(

@@ -2,5 +2,6 @@
 
 from ops.inplace_abn.function import inplace_abn
 from ops.inplace_abn.layer import InPlaceABN
+from ops.inplace_abn.synchronised import synchronised_batch_norm
 
-__all__ = ["InPlaceABN", "inplace_abn"]
+__all__ = ["InPlaceABN", "inplace_abn", "synchronised_batch_norm"]

@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ops.inplace_abn.synchronised import batch_statistics, through_statistics, update_running
+from ops.processes import num_processes
+
 ACTIVATIONS = ("leaky_relu", "identity")
 
 
@@ -40,13 +43,14 @@ def inplace_abn(
 
     x: (B, C, ...) floating; the result has its shape, dtype and memory format, and x is left as it was.
     weight (γ), bias (β), running_mean, running_var: (C,). With `training` the statistics are the batch's
-    (biased variance) and the running ones move by `momentum` in place, the variance unbiased.
+    (biased variance), of all processes together, and the running ones move by `momentum` in place, the
+    variance unbiased.
     Differentiable once, with respect to x, weight and bias, in both modes.
     Raises ValueError where `training` finds one value a channel, and for what `negative_slope` refuses.
-    Source: mapillary/inplace_abn 1.1.0, inplace_abn/functions.py@inplace_abn.
+    Source: mapillary/inplace_abn 1.1.0, inplace_abn/functions.py@inplace_abn, @inplace_abn_sync.
     """
     slope = negative_slope(activation, activation_param)
-    if training and x.numel() == x.shape[1]:
+    if training and num_processes() == 1 and x.numel() == x.shape[1]:
         raise ValueError(
             f"batch statistics need more than one value a channel, got {tuple(x.shape)}: raise the batch size"
         )
@@ -69,11 +73,18 @@ class _InPlaceABN(torch.autograd.Function):
         slope: float,
     ) -> Tensor:
         scale = weight.abs() + eps
+        ctx.count = None
+        if training and num_processes() > 1:
+            found = batch_statistics(x)
+            update_running(found, running_mean, running_var, momentum)
+            ctx.count = found.total
+            running_mean, running_var, training = found.mean.to(scale), found.var.to(scale), False
         y, _, inv_std = torch.native_batch_norm(
             x, scale, bias, running_mean, running_var, training, momentum, eps
         )
         if not training:
             inv_std = (running_var + eps).rsqrt()
+        training = training or ctx.count is not None
         if slope != 1.0:
             F.leaky_relu_(y, slope)
 
@@ -98,11 +109,22 @@ class _InPlaceABN(torch.autograd.Function):
             return (grad_z * factor, *[None] * 8)
 
         z = y if ctx.slope == 1.0 else F.leaky_relu(y, 1.0 / ctx.slope)
+        scale, shift = scale.to(inv_std.dtype), bias.to(inv_std.dtype)
+        shared = ctx.count is not None
         grad_x, grad_scale, grad_bias = _batch_norm_backward(
-            grad_z, z, scale.to(inv_std.dtype), bias.to(inv_std.dtype), inv_std, ctx.training, wanted
+            grad_z,
+            z,
+            scale,
+            shift,
+            inv_std,
+            ctx.training and not shared,
+            [wanted[0], True, True] if shared else wanted,
         )
+        if shared and wanted[0]:
+            normalised, sums = (z, shift, scale.reciprocal()), (grad_bias, grad_scale)
+            grad_x = through_statistics(grad_x, normalised, scale * inv_std, sums, ctx.count)
         grad_weight = torch.where(weight < 0, -grad_scale, grad_scale) if wanted[1] else None
-        return (grad_x, grad_weight, grad_bias, *[None] * 6)
+        return (grad_x, grad_weight, grad_bias if wanted[2] else None, *[None] * 6)
 
 
 def _batch_norm_backward(

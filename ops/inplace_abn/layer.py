@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ops.inplace_abn.function import inplace_abn, negative_slope
+from ops.processes import num_processes
 
 try:
     from inplace_abn import inplace_abn as compiled_abn
@@ -18,7 +19,8 @@ class InPlaceABN(nn.Module):
 
     State-dict keys `weight`, `bias`, `running_mean`, `running_var` (C,) and `num_batches_tracked` (), as
     mapillary/inplace_abn 1.1.0 abn.py@InPlaceABN has them; older checkpoints, without the last one, load too.
-    On CUDA the compiled package does the work where it is installed, and then overwrites its input.
+    On CUDA the compiled package does the work where it is installed, and then overwrites its input; not for
+    batch statistics over several processes, which are ours (`InPlaceABNSync` there).
     """
 
     weight: Tensor
@@ -52,7 +54,8 @@ class InPlaceABN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.num_batches_tracked += 1
-        function = compiled_abn if compiled_abn is not None and x.is_cuda else inplace_abn
+        alone = not self.training or num_processes() == 1
+        function = compiled_abn if compiled_abn is not None and x.is_cuda and alone else inplace_abn
         return function(
             x,
             self.weight,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from protocols.datasets import Ade
 from protocols.datasets.synthetic import draw_standin
 from protocols.loading import Batch, ReplaySample, StepData
 from protocols.names import parse
+from protocols.shares import Share, divided
 from protocols.short_edge import ShortEdgeCrop
 from protocols.splits import step_samples
 from protocols.transforms import IMAGENET, BoxCrop
@@ -171,3 +174,72 @@ def test_whole_test_images(make: Make, task: str, workers: int) -> None:
         channels = data.protocol.channels(0)
         expected = [channels.index(x) if x in channels else -1 for x in found.segments.labels.tolist()]
         assert found.channels.tolist() == expected and max(expected) >= 0
+
+
+def names(tests: Iterable[Any]) -> list[bytes]:
+    return [test.image.numpy().tobytes() for test in tests]
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+def test_shares_are_parts_of_the_same_batches(make: Make, task: str) -> None:
+    """Two processes and two passes, of one image each: process 0 has images 0 and 2 of a batch."""
+    data = make(task)
+    whole = list(data.training_batches(3))
+    shares = [replace(data, share=Share(rank, 2, 2)) for rank in range(2)]
+    for rank, share in enumerate(shares):
+        parts = list(share.training_batches(3))
+        assert [part.is_last_pass for part in parts] == [False, True] * 3
+        for number, part in enumerate(parts):
+            image = 2 * (number % 2) + rank
+            batch = whole[number // 2]
+            assert torch.equal(part.images, batch.images[image : image + 1])
+            assert torch.equal(part.labels, batch.labels[image : image + 1])
+            if task != "semantic":
+                assert part.segments is not None and batch.segments is not None
+                assert torch.equal(part.segments[0].masks, batch.segments[image].masks)
+    resumed = list(shares[1].training_batches(3, first=1))
+    assert all(map(equal, resumed, list(shares[1].training_batches(3))[2:]))
+    epochs = [list(share.first_epoch()) for share in shares]
+    assert all(map(equal, *epochs)) and len(epochs[0]) == 4 * len(list(data.first_epoch()))
+
+
+@pytest.mark.parametrize("processes", [2, 3, 7])
+def test_every_test_image_is_one_process_s(make: Make, processes: int) -> None:
+    data, boxes = make("panoptic"), make("semantic", box=True)
+    data, boxes = replace(data, test=data.test[:5]), replace(boxes, test=boxes.test[:9])
+    found = [names(replace(data, share=Share(r, processes)).test_images()) for r in range(processes)]
+    whole = names(data.test_images())
+    assert len(whole) == 5
+    assert [found[i % processes][i // processes] for i in range(5)] == whole
+    parts = [list(replace(boxes, share=Share(r, processes)).test_batches()) for r in range(processes)]
+    for number, batch in enumerate(boxes.test_batches()):  # 4, 4 and 1 images, as one process has them
+        assert equal(parts[number % processes][number // processes], batch)
+    assert sum(len(batch.images) for part in parts for batch in part) == 9
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "at_most", "passes", "text"),
+    [
+        (24, 1, None, 1, "24 = 24 images"),
+        (24, 2, None, 1, "24 = 2 processes x 12 images"),
+        (24, 2, 6, 2, "24 = 2 processes x 6 images x 2 passes"),
+        (24, 1, 7, 4, "24 = 6 images x 4 passes"),
+        (24, 3, 100, 1, "24 = 3 processes x 8 images"),
+        (14, 2, 4, 7, "14 = 2 processes x 1 images x 7 passes"),
+    ],
+)
+def test_how_a_batch_is_divided(
+    batch: int, processes: int, at_most: int | None, passes: int, text: str
+) -> None:
+    share = divided(batch, 0, processes, at_most)
+    assert share == Share(0, processes, passes)
+    assert share.describe(batch) == text
+    parts = [part for r in range(processes) for part in replace(share, rank=r).of_batch(range(batch))]
+    assert sorted(n for part in parts for n in part) == list(range(batch))
+
+
+def test_a_batch_that_cannot_be_divided() -> None:
+    with pytest.raises(ValueError, match="24 images cannot be shared evenly by 5 processes; start"):
+        divided(24, 0, 5, None)
+    with pytest.raises(ValueError, match="--batch-per-device 0: must be 1 or more"):
+        divided(24, 0, 1, 0)
