@@ -10,11 +10,17 @@ from collections.abc import Collection, Sequence
 from benchmarks.commands import data, export, import_checkpoint, look, report, run, validate
 from benchmarks.commands.arguments import EXAMPLES
 from benchmarks.place import EndedByAnother, only_first_speaks
+from benchmarks.stopping import CANNOT_WRITE, Interrupted, signals_stop
+from reports.files import CannotWrite
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, do, and return the exit status: 0 fine, 1 a run failed, 2 a mistake, 130 interrupted."""
-    with only_first_speaks():
+    """Parse, do, and return the exit status.
+
+    0 fine, 1 a run failed, 2 a mistake, 74 nothing can be written any more, 130 or 143 stopped by SIGINT or
+    SIGTERM.
+    """
+    with only_first_speaks(), signals_stop():
         return _run(arguments)
 
 
@@ -24,18 +30,21 @@ def _run(arguments: Sequence[str]) -> int:
     args.arguments = arguments
     try:
         return int(args.command(args))
-    except EndedByAnother:
-        return 2
     except BrokenPipeError:  # `... | head` has read enough
         return 0
+    except EndedByAnother as error:
+        return error.status
     except (ValueError, OSError) as error:
         if os.environ.get("CONTISEG_TRACEBACK"):
             raise
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+        return CANNOT_WRITE if isinstance(error, CannotWrite) else 2
+    except Interrupted as stop:
+        if not getattr(args, "only", None):  # else the command that started this one says it
+            print(
+                f"\nstopped by {stop.name}; the same command goes on where this one stopped", file=sys.stderr
+            )
+        return stop.status
 
 
 def _with_default_command(arguments: list[str], known: Collection[str]) -> list[str]:

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import records
+from benchmarks.failures import reason_of
+from benchmarks.memory import release_memory
 from benchmarks.processes import all_failed, end_all, first_then_others, told
 from benchmarks.progress import Display, RunDisplay
 from benchmarks.run import Run, RunOptions, execute
 from benchmarks.shared_store import SharedStore
 from benchmarks.side_by_side import SideBySide
+from benchmarks.stopping import Interrupted
 from benchmarks.store import Store
 from ops.processes import num_processes
+from reports.files import CannotWrite, write_text
 from reports.record import Record
 
 
@@ -42,7 +46,9 @@ def run_grid(
     store = SharedStore(folder / "store") if num_processes() > 1 else Store(folder / "store")
     with Display(waiting, Store(store.folder)) as display:
         for run in waiting:
-            failed += not _run_one(run, folder, store, options, display)
+            if not _run_one(run, folder, store, options, display):
+                failed += 1
+                release_memory(options.device)
     return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
 
 
@@ -86,9 +92,14 @@ def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display:
         steps, network = execute(run, store, options, RunDisplay(display, run))
         if run.leaves_record:
             told(lambda: _write(run, folder, records.finished_record(run, options.device, steps, network)))
+    except Interrupted as stop:
+        display.say(f"{run.asked.name} {run.label}: stopped; {stop or 'its last checkpoint stands'}")
+        raise
+    except CannotWrite:  # what can be written no longer is no method's fault, and no other run could go on
+        raise
     # A method's fault, whatever it is, must not stop the others; a user's code may even call exit().
     except (Exception, SystemExit) as error:
-        _note_failure(run, folder, options, _reason(error), display.say)
+        _note_failure(run, folder, options, reason_of(error), display.say)
         return False
     display.say(f"{run.asked.name} {run.label}: finished in {(time.monotonic() - started) / 60:.1f} min")
     return True
@@ -116,16 +127,7 @@ def _note_failure(
     say(line)
 
 
-def _reason(error: BaseException) -> str:
-    """The error in one line; that of a loader process is the last line of the text it sent."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return lines[-1] if lines[0].startswith("Caught ") else f"{type(error).__name__}: {lines[0]}"
-
-
 def _write_log(run: Run, folder: Path) -> Path:
     log = folder / "logs" / run.asked.name / records.path_of(run, folder).parent.name / f"seed-{run.seed}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(traceback.format_exc(), encoding="utf-8")
+    write_text(log, traceback.format_exc())
     return log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ class PeakMemory:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e6
         return _resident_peak_kilobytes() * 1024 / 1e6
+
+
+def release_memory(device: torch.device) -> None:
+    """What a run that failed holds in circles of references, for the next one."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    give_back_freed_memory()
 
 
 def _reset_high_water_mark() -> None:

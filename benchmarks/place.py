@@ -12,6 +12,10 @@ from pathlib import Path
 class EndedByAnother(Exception):
     """Another process has said why all of them end."""
 
+    def __init__(self, status: int = 2) -> None:
+        super().__init__(status)
+        self.status = status
+
 
 @dataclass(frozen=True)
 class Place:

@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from benchmarks.place import EndedByAnother, Place
 from ops.processes import gathered, num_processes, of_first_process
+from reports.files import CannotWrite
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=2)
@@ -62,7 +63,7 @@ def end_all(line: str) -> NoReturn:
 def told(make: Callable[[], T]) -> T:
     """What the first process makes, anything that JSON can say, for all.
 
-    Raises ValueError in all of them where it raises ValueError or OSError.
+    Raises ValueError in all of them where it raises ValueError or OSError; CannotWrite where it does.
     """
     if num_processes() == 1:
         return make()
@@ -71,10 +72,10 @@ def told(make: Callable[[], T]) -> T:
         try:
             value = {"made": make()}
         except (ValueError, OSError) as error:
-            value = {"error": str(error)}
+            value = {"error": str(error), "cannot write": isinstance(error, CannotWrite)}
     answer = json.loads(_told_bytes(json.dumps(value).encode()))
     if "error" in answer:
-        raise ValueError(answer["error"])
+        raise (CannotWrite if answer["cannot write"] else ValueError)(answer["error"])
     return answer["made"]
 
 

@@ -63,7 +63,6 @@ def existing(run: Run, runs: Path) -> Record | None:
 def save(record: Record, run: Run, runs: Path) -> None:
     """Write the record; an older finished one of other settings or code is kept beside it as `*.json.old`."""
     path = path_of(run, runs)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file():
         try:
             old = schema.read(path)

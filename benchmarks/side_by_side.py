@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from benchmarks import records
 from benchmarks.cores import cores
+from benchmarks.place import EndedByAnother
 from benchmarks.run import Run, RunOptions, remaining_iterations
+from benchmarks.stopping import CANNOT_WRITE, SIGNALS, be_patient
 from benchmarks.store import Store
 
 PACKAGES = Path(__file__).parents[1]
@@ -62,6 +64,7 @@ class SideBySide:
     def __init__(self, arguments: Sequence[str], folder: Path, options: RunOptions, jobs: int) -> None:
         self.arguments, self.folder, self.options, self.jobs = list(arguments), folder, options, jobs
         self.store = Store(folder / "store")
+        self.ending = False
 
     def run_all(self, waiting: Sequence[Run]) -> int:
         """Returns how many failed; each leaves its record, as in a grid that goes one by one."""
@@ -83,10 +86,17 @@ class SideBySide:
                         children.remove(done)
                         failed += not self._succeeded(done)
             finally:
-                for child in children:
-                    child.process.terminate()
-                    child.process.wait()
+                self._end(children)
         return failed
+
+    def _end(self, children: Sequence[_Child]) -> None:
+        """Let each save its state, and wait until all have."""
+        self.ending = True
+        for child in children:
+            child.process.terminate()
+        for child in children:
+            child.process.wait()
+            child.echo.join()
 
     def _next(self, pending: Sequence[Run], children: Sequence[_Child]) -> Run | None:
         """The first run that needs no step which another one is about to train."""
@@ -109,18 +119,26 @@ class SideBySide:
             text=True,
         )
         assert process.stderr is not None
-        echo = threading.Thread(target=_echo, args=(process.stderr,), daemon=True)
+        echo = threading.Thread(target=self._echo, args=(process.stderr,), daemon=True)
         echo.start()
         return _Child(run, process, echo)
+
+    def _echo(self, lines: IO[str]) -> None:
+        for line in lines:
+            # What one that is ended has to say of it, such as that its disk is full too, is known.
+            if not (self.ending and line.startswith("error: ")):
+                tqdm.write(line.rstrip("\n"), file=sys.stderr)
 
     def _succeeded(self, child: _Child) -> bool:
         child.echo.join()
         run, status = child.run, child.process.returncode
         if records.existing(run, self.folder) is not None:
             return True
+        if status == CANNOT_WRITE:
+            raise EndedByAnother(status)
         # Killed, or stopped by something that the first process did not meet: it left no record of its own.
         if status not in (0, 1) or not records.path_of(run, self.folder).is_file():
-            reason = f"its process ended with status {status}; with --jobs 1 less memory is needed"
+            reason = f"its process ended with status {status}; {_remedy(status)}"
             records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
             tqdm.write(f"{name_of(run)}: failed: {reason}", file=sys.stderr)
         return False
@@ -133,14 +151,16 @@ def end_with_parent() -> None:
         sys.stdin.read()
         os._exit(1)
 
+    be_patient()
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _remedy(status: int) -> str:
+    if status in (128 + number for number in SIGNALS):
+        return "a signal stopped it, the same command goes on with it"
+    return "with --jobs 1 less memory is needed"
 
 
 def name_of(run: Run) -> str:
     """What `--only` takes."""
     return f"{run.asked.name} {run.label}"
-
-
-def _echo(lines: IO[str]) -> None:
-    for line in lines:
-        tqdm.write(line.rstrip("\n"), file=sys.stderr)

@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reports.files import CannotWrite
 from reports.record import Counts, counts_from_json
 from reports.samples import LabelMap
 
@@ -88,30 +90,30 @@ class Store:
         samples: Mapping[str, LabelMap],
         step: FinishedStep,
     ) -> None:
-        """Write a finished step and drop its checkpoint."""
+        """Write a finished step and drop its checkpoint. Raises CannotWrite, and leaves nothing then."""
         temporary = self.folder / f"{key}.tmp-{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file(_packed(tensors), temporary / "state.safetensors")
-        if measured:
-            save_file(_packed(measured), temporary / "measured.safetensors")
-        (temporary / "samples").mkdir()
-        for name, prediction in samples.items():
-            (temporary / "samples" / f"{name}.png").write_bytes(prediction.png())
-        (temporary / "step.json").write_text(json.dumps(asdict(step)))
-        if self.has(key):  # another runner was quicker: the same bits
-            shutil.rmtree(temporary)
-        else:
-            shutil.rmtree(self.folder / key, ignore_errors=True)
-            temporary.replace(self.folder / key)
+        with _whole_or_not(temporary):
+            temporary.mkdir(parents=True)
+            save_file(_packed(tensors), temporary / "state.safetensors")
+            if measured:
+                save_file(_packed(measured), temporary / "measured.safetensors")
+            (temporary / "samples").mkdir()
+            for name, prediction in samples.items():
+                (temporary / "samples" / f"{name}.png").write_bytes(prediction.png())
+            (temporary / "step.json").write_text(json.dumps(asdict(step)))
+            if not self.has(key):  # else another runner was quicker: the same bits
+                shutil.rmtree(self.folder / key, ignore_errors=True)
+                temporary.replace(self.folder / key)
         self._partial(key).unlink(missing_ok=True)
 
     def save_checkpoint(self, key: str, checkpoint: Checkpoint) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Raises CannotWrite, and leaves the checkpoint before as it was then."""
         temporary = self.folder / f"{key}.partial.tmp-{os.getpid()}"
-        metadata = {"progress": json.dumps(checkpoint.progress)}
-        save_file(_packed(checkpoint.tensors), temporary, metadata=metadata)
-        temporary.replace(self._partial(key))
+        with _whole_or_not(temporary):
+            temporary.mkdir(parents=True)
+            metadata = {"progress": json.dumps(checkpoint.progress)}
+            save_file(_packed(checkpoint.tensors), temporary / "checkpoint.safetensors", metadata=metadata)
+            (temporary / "checkpoint.safetensors").replace(self._partial(key))
 
     def checkpoint(self, key: str) -> Checkpoint | None:
         """The last checkpoint of an unfinished step; None where there is none, or none that can be read."""
@@ -128,6 +130,18 @@ class Store:
 
     def _partial(self, key: str) -> Path:
         return self.folder / f"{key}.partial.safetensors"
+
+
+@contextmanager
+def _whole_or_not(temporary: Path) -> Iterator[None]:
+    """Afterwards the folder `temporary`, which is made within, is gone. Raises CannotWrite."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CannotWrite.at(temporary.parent, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

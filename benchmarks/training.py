@@ -6,7 +6,8 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.gradients import average_gradients, mean_losses
 from benchmarks.processes import assert_alike
+from benchmarks.stopping import Interrupted, asked_to_stop, stop_waits
 from benchmarks.store import Checkpoint
 from methods.method import Method
 from methods.recipe import Recipe, StepRecipe
@@ -88,24 +90,35 @@ class StepTrainer:
     ) -> None:
         """Run the remaining iterations; checkpoint every so many seconds; report after each iteration.
 
-        Raises FloatingPointError where a loss is not finite.
+        Raises FloatingPointError where a loss, gradient or weight is not finite, and Interrupted, after a
+        last checkpoint, where a signal asked to stop.
         """
         self.method.network.train()
         last = saved = time.monotonic()
         checked = False
         batches = data.training_batches(self.iterations, first=self.progress.iteration)
-        while passes := list(itertools.islice(batches, self.share.passes)):
-            self.iterate(*passes)
-            if not checked:
-                assert_alike(self.method.tensors())  # early, besides at the end of the step
-                checked = True
-            now = time.monotonic()
-            self.progress.seconds += now - last
-            last = now
-            report(self.progress)
-            if now - saved >= every_seconds and self.progress.iteration < self.iterations:
-                save(self.checkpoint())
-                last = saved = time.monotonic()
+        with stop_waits():
+            while passes := list(itertools.islice(batches, self.share.passes)):
+                with _saying_where(data, self.progress.iteration):
+                    self.iterate(*passes)
+                if not checked:
+                    assert_alike(self.method.tensors())  # early, besides at the end of the step
+                    checked = True
+                now = time.monotonic()
+                self.progress.seconds += now - last
+                last = now
+                report(self.progress)
+                asked = asked_to_stop() if self.share.rank == 0 else None  # the others end with the first
+                due = now - saved >= every_seconds and self.progress.iteration < self.iterations
+                if (due or asked is not None) and self._weights_are_finite():  # else the next loss says it
+                    save(self.checkpoint())
+                    last = saved = time.monotonic()
+                if asked is not None:
+                    done = f"{self.progress.iteration} of {self.iterations}"
+                    raise Interrupted(asked, f"step {data.index + 1} is saved at iteration {done}")
+        if not self._weights_are_finite():
+            with _saying_where(data, self.iterations - 1):
+                raise FloatingPointError("weights not finite after the last update")
 
     def iterate(self, *passes: Batch) -> None:
         """Losses, gradients and one step of the optimiser for this process's passes over one batch.
@@ -118,28 +131,27 @@ class StepTrainer:
         losses = [self._add_gradients(batch, index) for index, batch in enumerate(passes)]
         if self.share.parts > 1:
             average_gradients(self._parameters(), self.share.parts)
-        if self.recipe.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip_norm)
+        means = {name: sum(each[name] for each in losses) / len(losses) for name in losses[0]}
+        if not math.isfinite(self._clip_gradients()):
+            raise FloatingPointError(f"gradients not finite ({_named(means)})")
         self.optimizer.step()
-        progress.recent.append({name: sum(each[name] for each in losses) / len(losses) for name in losses[0]})
+        progress.recent.append(means)
         progress.iteration += 1
 
     def _add_gradients(self, batch: Batch, index: int) -> dict[str, float]:
         """The losses of one pass, their mean over processes; their gradients go into the parameters'."""
-        iteration = self.progress.iteration
         if self.share.parts > 1:
             # Whichever process has this part of the batch draws the same, after a kill too.
-            torch.manual_seed(derive_seed(self.seed, "part", iteration, self.share.number(index)))
+            torch.manual_seed(
+                derive_seed(self.seed, "part", self.progress.iteration, self.share.number(index))
+            )
         amp = self.recipe.amp and self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=amp):
             losses = self.method.training_loss(batch)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         values = mean_losses(losses)
         if not math.isfinite(sum(values.values())):
-            named = ", ".join(f"{name} {value:g}" for name, value in values.items())
-            raise FloatingPointError(
-                f"loss not finite at iteration {iteration} ({named}); lower the learning rate"
-            )
+            raise FloatingPointError(f"loss not finite ({_named(values)})")
         if index == 0:
             self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -180,8 +192,35 @@ class StepTrainer:
             return step_lr(lr, iteration, total, self.step.lr_drops)
         return poly_lr(lr, iteration, total, self.recipe.poly_power)
 
+    def _clip_gradients(self) -> float:
+        """The norm of all gradients together, before they are clipped."""
+        if self.recipe.clip_norm:
+            return float(torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip_norm))
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def _weights_are_finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self._parameters())
+
     def _parameters(self) -> list[Any]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _named(losses: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in losses.items())
+
+
+@contextmanager
+def _saying_where(data: StepData, iteration: int) -> Iterator[None]:
+    """Names the step, the iteration and the images of its batch where a number is not finite."""
+    try:
+        yield
+    except FloatingPointError as error:
+        images = ", ".join(sample.image.name for sample in data.samples_of_batch(iteration))
+        raise FloatingPointError(
+            f"step {data.index + 1}, iteration {iteration + 1}: {error}, images {images}; "
+            "lower the learning rate, or look at these images and their masks"
+        ) from error
 
 
 def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -184,6 +184,12 @@ class StepData:
         for number, (images, targets, classes) in enumerate(loader, start=1):
             yield self._batch(images, targets, classes, number % self.share.passes == 0)
 
+    def samples_of_batch(self, iteration: int) -> list[Sample]:
+        """What batch number `iteration`, from 0 on, is made of, in all processes together."""
+        samples = [*self.train, *(entry.sample for entry in self.replay)]
+        batches = _ShuffledBatches(len(samples), self.batch, iteration + 1, iteration, self.seed, WHOLE)
+        return [samples[number] for batch in batches for number, _ in batch]
+
     def first_epoch(self) -> Iterator[Batch]:
         """The batches of the first epoch of this step's training images, for statistics before it trains.
 

@@ -10,6 +10,18 @@ from pathlib import Path
 LARGEST_MIB = 64
 
 
+class CannotWrite(ValueError):
+    """A file cannot be written, in one line: whatever is tried next in its folder would fail too."""
+
+    @classmethod
+    def at(cls, path: Path, error: Exception) -> CannotWrite:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        return cls(
+            f"{path}: cannot be written ({reason}); free some space there, or choose a folder that you may "
+            "write to, and start the same command again"
+        )
+
+
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file.
 
@@ -43,7 +55,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds the old or the new content, never half of one.
 
     Raises:
-        ValueError: the folder cannot be made or written.
+        CannotWrite: the folder cannot be made or written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -52,10 +64,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         _remove(temporary)
-        reason = error.strerror or type(error).__name__
-        raise ValueError(
-            f"{path}: cannot be written ({reason}); choose a folder that you may write to, with space left"
-        ) from None
+        raise CannotWrite.at(path, error) from None
     except BaseException:
         _remove(temporary)
         raise

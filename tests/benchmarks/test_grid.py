@@ -177,7 +177,7 @@ def test_loss_that_is_not_finite_fails_the_run(run_tiny: Runner, tmp_path: Path)
     assert run_tiny("--set", "recipe.lr=1e30", methods="finetune") == 1
     (record,) = records(tmp_path / "runs").values()
     assert record.status == "failed"
-    assert "not finite at iteration" in record.reason
+    assert "step 1, iteration 2: loss not finite (cross_entropy nan), images train_" in record.reason
 
 
 def test_a_record_on_other_data_is_not_replaced(
