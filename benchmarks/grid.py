@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import records
+from benchmarks.cost import cost_text
 from benchmarks.failures import reason_of
 from benchmarks.memory import release_memory
 from benchmarks.processes import all_failed, end_all, first_then_others, told
@@ -68,7 +69,7 @@ def _reject_other_data(runs: Sequence[Run]) -> None:
 
 
 def plan_text(runs: list[Run], folder: Path) -> str:
-    """What a grid would do: `--dry-run`."""
+    """What a grid would do, step by step and in all: `--dry-run`."""
     store, lines, planned = Store(folder / "store"), [], set[str]()
     for run in runs:
         if records.existing(run, folder) is not None:
@@ -83,7 +84,7 @@ def plan_text(runs: list[Run], folder: Path) -> str:
                 f"{run.asked.name} {run.label} step {index + 1}/{len(run.protocol.steps)}: {state}, "
                 f"{run.iterations(index)} iterations, {train} train and {test} test images"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, cost_text(runs, store)])
 
 
 def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display: Display) -> bool:
