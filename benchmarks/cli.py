@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 
-from benchmarks.commands import data, export, import_checkpoint, look, report, run, validate
+from benchmarks.commands import data, export, import_checkpoint, look, report, run, status, validate
 from benchmarks.commands.arguments import EXAMPLES
 from benchmarks.place import EndedByAnother, only_first_speaks
 from benchmarks.stopping import CANNOT_WRITE, Interrupted, signals_stop
@@ -17,8 +17,7 @@ from reports.files import CannotWrite
 def main(arguments: Sequence[str]) -> int:
     """Parse, do, and return the exit status.
 
-    0 fine, 1 a run failed, 2 a mistake, 74 nothing can be written any more, 130 or 143 stopped by SIGINT or
-    SIGTERM.
+    0 fine, 1 a run failed, 2 a mistake, 74 nothing can be written any more, 128 and more stopped by a signal.
     """
     with only_first_speaks(), signals_stop():
         return _run(arguments)
@@ -62,7 +61,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    for group in (run, look, data, report, validate, import_checkpoint, export):
+    for group in (run, status, look, data, report, validate, import_checkpoint, export):
         group.add(commands)
     names = list(commands.choices)
     commands.metavar = f"{{{','.join(names)}}}"

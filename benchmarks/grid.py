@@ -7,8 +7,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks import records
+from benchmarks.claims import FAILED, FINISHED, MINE, Claims
 from benchmarks.cost import cost_text
 from benchmarks.failures import reason_of
 from benchmarks.memory import release_memory
@@ -16,7 +18,6 @@ from benchmarks.processes import all_failed, end_all, first_then_others, told
 from benchmarks.progress import Display, RunDisplay
 from benchmarks.run import Run, RunOptions, execute
 from benchmarks.shared_store import SharedStore
-from benchmarks.side_by_side import SideBySide
 from benchmarks.stopping import Interrupted
 from benchmarks.store import Store
 from ops.processes import num_processes
@@ -33,24 +34,54 @@ class Outcome:
     failed: int
 
 
-def run_grid(
-    runs: list[Run], folder: Path, options: RunOptions, side_by_side: SideBySide | None = None
-) -> Outcome:
-    """Run what has no record yet: in this process, or each in its own."""
+class Launcher(Protocol):
+    """Runs each in a process of its own: `SideBySide` on this machine, `Cluster` as jobs."""
+
+    def run_all(self, waiting: Sequence[Run], claims: Claims) -> tuple[int, int]:
+        """How many other runners finished, and how many failed."""
+
+
+def run_grid(runs: list[Run], folder: Path, options: RunOptions, launcher: Launcher | None = None) -> Outcome:
+    """Run what has no record yet: in this process, or each in its own. Others may be at it too."""
     _reject_other_data(runs)
+    waiting = missing(runs, folder)
+    claims = Claims(waiting, folder)
+    if launcher:
+        finished, failed = launcher.run_all(waiting, claims)
+    else:
+        finished, failed = _one_by_one(waiting, folder, options, claims)
+    trained = len(waiting) - finished - failed
+    return Outcome(trained=trained, kept=len(runs) - len(waiting) + finished, failed=failed)
+
+
+def missing(runs: Sequence[Run], folder: Path) -> list[Run]:
+    """Those without a finished record."""
     places = told(lambda: [i for i, run in enumerate(runs) if records.existing(run, folder) is None])
-    waiting = [runs[i] for i in places]
-    if side_by_side:
-        failed = side_by_side.run_all(waiting)
-        return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
-    failed = 0
+    return [runs[i] for i in places]
+
+
+def _one_by_one(waiting: Sequence[Run], folder: Path, options: RunOptions, claims: Claims) -> tuple[int, int]:
+    """How many other runners finished, and how many failed."""
+    pending, finished, failed = list(waiting), 0, 0
     store = SharedStore(folder / "store") if num_processes() > 1 else Store(folder / "store")
-    with Display(waiting, Store(store.folder)) as display:
-        for run in waiting:
-            if not _run_one(run, folder, store, options, display):
-                failed += 1
-                release_memory(options.device)
-    return Outcome(trained=len(waiting) - failed, kept=len(runs) - len(waiting), failed=failed)
+    with Display(pending, Store(store.folder)) as display:
+        while pending:
+            turn = told(lambda: claims.next(pending, display.say))
+            if turn is None:
+                continue
+            place, whose = turn
+            run = pending.pop(place)
+            finished += whose == FINISHED
+            failed += whose == FAILED
+            if whose == MINE:
+                try:
+                    succeeded = _run_one(run, folder, store, options, RunDisplay(display, run, claims.note))
+                finally:
+                    claims.release(run)
+                if not succeeded:
+                    failed += 1
+                    release_memory(options.device)
+    return finished, failed
 
 
 def _reject_other_data(runs: Sequence[Run]) -> None:
@@ -87,10 +118,10 @@ def plan_text(runs: list[Run], folder: Path) -> str:
     return "\n".join([*lines, cost_text(runs, store)])
 
 
-def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, display: Display) -> bool:
-    started = time.monotonic()
+def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, watch: RunDisplay) -> bool:
+    started, display = time.monotonic(), watch.display
     try:
-        steps, network = execute(run, store, options, RunDisplay(display, run))
+        steps, network = execute(run, store, options, watch)
         if run.leaves_record:
             told(lambda: _write(run, folder, records.finished_record(run, options.device, steps, network)))
     except Interrupted as stop:
@@ -120,7 +151,8 @@ def _note_failure(
     if run.share.rank and not alone:
         return
     log = _write_log(run, folder)
-    records.save(records.failed_record(run, options.device, reason), run, folder)
+    if records.existing(run, folder) is None:  # else another runner took over meanwhile, and finished it
+        records.save(records.failed_record(run, options.device, reason), run, folder)
     where = f" in process {run.share.rank} of {run.share.processes} alone" if alone else ""
     line = f"{label}: failed{where}: {reason} (traceback in {log})"
     if alone:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.locks import Holder
 from benchmarks.records import statistics_note
 from benchmarks.run import Network, Run, remaining_iterations
 from benchmarks.store import Store
@@ -88,6 +90,8 @@ class RunDisplay:
 
     display: Display
     run: Run
+    note: Callable[[Mapping[str, Any]], None]
+    """Tells other runners how far this one has come."""
 
     def begun(self, network: Network) -> None:
         if note := statistics_note(self.run, network):
@@ -95,9 +99,21 @@ class RunDisplay:
 
     def iterated(self, index: int, progress: Progress) -> None:
         self.display.iterated(self.run, index, progress)
+        self.note(
+            {
+                "run": f"{self.run.asked.name} {self.run.label}",
+                "step": index + 1,
+                "steps": len(self.run.protocol.steps),
+                "iteration": progress.iteration,
+                "iterations": self.run.iterations(index),
+            }
+        )
 
     def finished(self, index: int, counts: Counts) -> None:
         self.display.finished(self.run, index, counts)
+
+    def waits(self, index: int, holder: Holder) -> None:
+        self.display.say(f"{_label(self.run, index)}: waits for {holder}, which is at it")
 
 
 def _mean(quality: NDArray[np.float64]) -> float:

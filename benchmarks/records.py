@@ -60,6 +60,15 @@ def existing(run: Run, runs: Path) -> Record | None:
     return record if record.finished and record.key == run.key else None
 
 
+def failure(run: Run, runs: Path) -> str | None:
+    """Why this very run failed, as its record says; None where it says no such thing."""
+    try:
+        record = schema.read(path_of(run, runs))
+    except ValueError:
+        return None
+    return record.reason if record.key == run.key and not record.finished else None
+
+
 def save(record: Record, run: Run, runs: Path) -> None:
     """Write the record; an older finished one of other settings or code is kept beside it as `*.json.old`."""
     path = path_of(run, runs)
@@ -221,7 +230,7 @@ def card_of(protocol: Protocol, dataset_title: str, notes: Sequence[str]) -> sch
 def environment(device: torch.device) -> schema.Environment:
     name = (
         torch.cuda.get_device_name(device)
-        if device.type == "cuda"
+        if device.type == "cuda" and torch.cuda.is_available()
         else platform.processor() or platform.machine()
     )
     return schema.Environment(

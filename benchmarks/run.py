@@ -8,7 +8,7 @@ import time
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ import torch
 from benchmarks import fingerprint
 from benchmarks.checkpoints import CheckpointFile, restore
 from benchmarks.evaluation import evaluate
+from benchmarks.locks import Holder
 from benchmarks.memory import PeakMemory
 from benchmarks.processes import assert_alike
 from benchmarks.samples import choose_samples, predict_samples
@@ -70,6 +71,9 @@ class Watch(typing.Protocol):
 
     def finished(self, index: int, counts: Counts) -> None:
         """After the step `index` was trained and tested."""
+
+    def waits(self, index: int, holder: Holder) -> None:
+        """When another runner is at the step `index`, which this run needs too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,12 +216,11 @@ def execute(run: Run, store: Store, options: RunOptions, watch: Watch) -> tuple[
     batch_statistics = has_batch_statistics(method.network)
     watch.begun(_network_of(method, batch_statistics))
     for index, key in run.step_keys.items():
-        if store.has(key):
-            continue
-        if index in run.checkpoints:
-            _read_step(run, index, method, store, options, watch)
-        else:
-            _train_step(run, index, method, store, options, watch)
+        with store.claimed(key, partial(watch.waits, index)) as ours:
+            if ours and index in run.checkpoints:
+                _read_step(run, index, method, store, options, watch)
+            elif ours:
+                _train_step(run, index, method, store, options, watch)
     last = max(run.step_keys)
     method.restore(run.protocol.steps[last], store.tensors(run.step_keys[last]))
     network = _network_of(method, batch_statistics)

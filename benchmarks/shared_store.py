@@ -6,6 +6,8 @@ needs to see the folder.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
+from benchmarks.locks import Holder
 from benchmarks.processes import told, told_tensors
 from benchmarks.store import Checkpoint, FinishedStep, Store
 from reports.record import counts_from_json
@@ -24,6 +27,11 @@ class SharedStore(Store):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.own = Store(folder)
+
+    @contextmanager
+    def claimed(self, key: str, waits: Callable[[Holder], None]) -> Iterator[bool]:
+        with ExitStack() as stack:
+            yield told(lambda: stack.enter_context(self.own.claimed(key, waits)))
 
     def has(self, key: str) -> bool:
         return told(lambda: self.own.has(key))

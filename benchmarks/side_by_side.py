@@ -6,18 +6,21 @@ Networks of mini scale are too small for two threads to help; two runs of one th
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
 
 from benchmarks import records
+from benchmarks.claims import FAILED, FINISHED, Claims, name_of
 from benchmarks.cores import cores
 from benchmarks.place import EndedByAnother
 from benchmarks.run import Run, RunOptions, remaining_iterations
@@ -27,6 +30,8 @@ from benchmarks.store import Store
 PACKAGES = Path(__file__).parents[1]
 AT_MOST = 4
 """Unless asked for: a run of mini scale takes a gigabyte."""
+PATIENCE = 60.0
+"""Seconds that a process may take to save."""
 
 
 def choose_jobs(asked: int | None, runs: Sequence[Run], device: str, processes: int = 1) -> int:
@@ -66,19 +71,29 @@ class SideBySide:
         self.store = Store(folder / "store")
         self.ending = False
 
-    def run_all(self, waiting: Sequence[Run]) -> int:
-        """Returns how many failed; each leaves its record, as in a grid that goes one by one."""
+    def __str__(self) -> str:
+        return f"{self.jobs} side by side"
+
+    def run_all(self, waiting: Sequence[Run], claims: Claims) -> tuple[int, int]:
+        """How many other runners finished, and how many failed; each leaves its record, as in a grid that
+        goes one by one."""
         # Longest first, so that no long one is left alone at the end.
         pending = sorted(waiting, key=lambda run: remaining_iterations([run], self.store), reverse=True)
-        failed = 0
+        finished = failed = 0
         children: list[_Child] = []
         total = remaining_iterations(pending, self.store)
         with tqdm(total=total, desc="all runs", unit="it", disable=None) as bar:
             try:
                 while pending or children:
-                    while len(children) < self.jobs and (run := self._next(pending, children)) is not None:
+                    ended = {other: end for other in pending if (end := claims.outcome(other)) is not None}
+                    pending = [other for other in pending if other not in ended]
+                    finished += [*ended.values()].count(FINISHED)
+                    failed += [*ended.values()].count(FAILED)
+                    while len(children) < self.jobs and (run := self._next(pending, children, claims)):
                         pending.remove(run)
                         children.append(self._start(run))
+                    if pending and not children:
+                        claims.wait(pending, partial(tqdm.write, file=sys.stderr))
                     time.sleep(0.2)
                     unfinished = [*pending, *(child.run for child in children)]
                     bar.update(total - remaining_iterations(unfinished, self.store) - bar.n)
@@ -87,7 +102,7 @@ class SideBySide:
                         failed += not self._succeeded(done)
             finally:
                 self._end(children)
-        return failed
+        return finished, failed
 
     def _end(self, children: Sequence[_Child]) -> None:
         """Let each save its state, and wait until all have."""
@@ -98,10 +113,11 @@ class SideBySide:
             child.process.wait()
             child.echo.join()
 
-    def _next(self, pending: Sequence[Run], children: Sequence[_Child]) -> Run | None:
-        """The first run that needs no step which another one is about to train."""
+    def _next(self, pending: Sequence[Run], children: Sequence[_Child], claims: Claims) -> Run | None:
+        """The first run that needs no step which another one is about to train, here or elsewhere."""
         busy = {key for child in children for key in child.run.missing(self.store)}
-        return next((run for run in pending if busy.isdisjoint(run.missing(self.store))), None)
+        free = (run for run in pending if busy.isdisjoint(run.missing(self.store)))
+        return next((run for run in free if claims.held_by(run) is None), None)
 
     def _start(self, run: Run) -> _Child:
         code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -149,6 +165,8 @@ def end_with_parent() -> None:
 
     def wait() -> None:
         sys.stdin.read()
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(PATIENCE)
         os._exit(1)
 
     be_patient()
@@ -159,8 +177,3 @@ def _remedy(status: int) -> str:
     if status in (128 + number for number in SIGNALS):
         return "a signal stopped it, the same command goes on with it"
     return "with --jobs 1 less memory is needed"
-
-
-def name_of(run: Run) -> str:
-    """What `--only` takes."""
-    return f"{run.asked.name} {run.label}"

@@ -1,5 +1,6 @@
-"""How a command ends before it is done. The first SIGTERM or SIGINT lets a training save its state, a second
-one ends it at once; what cannot be written ends it too."""
+"""How a command ends before it is done. The first signal lets a training save its state, a second one ends
+it at once; what cannot be written ends it too. Clusters send SIGUSR1 or SIGUSR2 before a job's time is up.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 CANNOT_WRITE = 74
 """Exit status: sysexits.h EX_IOERR."""
 
@@ -45,7 +48,7 @@ class _Stop:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a loader process, forked from this one
-            if number != signal.SIGINT:  # a Ctrl-C of the terminal reaches it too; it is still needed
+            if number == signal.SIGTERM:  # the others reach it along with this one; it is still needed
                 os._exit(128 + number)
             return
         again, self.asked = self.asked is not None, number
@@ -60,7 +63,7 @@ _stop = _Stop()
 
 @contextmanager
 def signals_stop() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM raise Interrupted: at once, or at the end of the iteration in training."""
+    """Within, SIGNALS raise Interrupted: at once, or at the end of the iteration in training."""
     global _stop
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may say what a signal does

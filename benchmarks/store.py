@@ -5,6 +5,7 @@
     <store>/<key>/samples/<image>.png   predictions of a few test images, as `reports.samples` describes them
     <store>/<key>/step.json             what was measured
     <store>/<key>.partial.safetensors   the last checkpoint of a step in training
+    <store>/locks/<key>/                who trains it: `benchmarks.locks`
 
 Every write goes to a temporary name first and is renamed, so a kill leaves no half-written step.
 """
@@ -12,12 +13,13 @@ Every write goes to a temporary name first and is renamed, so a kill leaves no h
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.locks import Holder, Locks
 from reports.files import CannotWrite
 from reports.record import Counts, counts_from_json
 from reports.samples import LabelMap
@@ -59,6 +62,23 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.locks = Locks(folder / "locks")
+
+    @contextmanager
+    def claimed(self, key: str, waits: Callable[[Holder], None]) -> Iterator[bool]:
+        """Whether the caller is to make the step, alone; False once it is there, whoever made it.
+
+        Waits while another runner is at it; `waits` is told who that is.
+        """
+        with self.locks.hold(key, partial(self.has, key), waits) as lock:
+            if lock is not None:
+                self._remove_leftovers(key)
+            yield lock is not None
+
+    def _remove_leftovers(self, key: str) -> None:
+        """What killed runners left half written; the caller holds the lock."""
+        for path in [*self.folder.glob(f"{key}.tmp-*"), *self.folder.glob(f"{key}.partial.tmp-*")]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def has(self, key: str) -> bool:
         return (self.folder / key / "step.json").is_file()
@@ -91,7 +111,7 @@ class Store:
         step: FinishedStep,
     ) -> None:
         """Write a finished step and drop its checkpoint. Raises CannotWrite, and leaves nothing then."""
-        temporary = self.folder / f"{key}.tmp-{os.getpid()}"
+        temporary = self._temporary(key)
         with _whole_or_not(temporary):
             temporary.mkdir(parents=True)
             save_file(_packed(tensors), temporary / "state.safetensors")
@@ -101,14 +121,26 @@ class Store:
             for name, prediction in samples.items():
                 (temporary / "samples" / f"{name}.png").write_bytes(prediction.png())
             (temporary / "step.json").write_text(json.dumps(asdict(step)))
-            if not self.has(key):  # else another runner was quicker: the same bits
-                shutil.rmtree(self.folder / key, ignore_errors=True)
-                temporary.replace(self.folder / key)
+            self._install(temporary, key)
         self._partial(key).unlink(missing_ok=True)
+
+    def _install(self, temporary: Path, key: str) -> None:
+        """Give the folder its name, unless another runner was quicker: the same bits."""
+        if not self.has(key):
+            shutil.rmtree(self.folder / key, ignore_errors=True)
+        try:
+            temporary.replace(self.folder / key)
+        except OSError:
+            if not self.has(key):
+                raise
+
+    def _temporary(self, name: str) -> Path:
+        """A name of this process alone, among all machines that share the folder."""
+        return self.folder / f"{name}.tmp-{uuid.uuid4().hex}"
 
     def save_checkpoint(self, key: str, checkpoint: Checkpoint) -> None:
         """Raises CannotWrite, and leaves the checkpoint before as it was then."""
-        temporary = self.folder / f"{key}.partial.tmp-{os.getpid()}"
+        temporary = self._temporary(f"{key}.partial")
         with _whole_or_not(temporary):
             temporary.mkdir(parents=True)
             metadata = {"progress": json.dumps(checkpoint.progress)}
@@ -126,6 +158,14 @@ class Store:
                 return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, progress)  # noqa: SIM118
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             print(f"{path}: damaged checkpoint ({error}); the step starts afresh", file=sys.stderr)
+            return None
+
+    def iteration(self, key: str) -> int | None:
+        """After which iteration the last checkpoint was written; None where there is none to read."""
+        try:
+            with safe_open(self._partial(key), framework="pt") as file:
+                return int(json.loads((file.metadata() or {})["progress"])["iteration"])
+        except (SafetensorError, OSError, KeyError, ValueError):
             return None
 
     def _partial(self, key: str) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         CannotWrite: the folder cannot be made or written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)

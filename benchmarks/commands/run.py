@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands.arguments import EXAMPLES, add_task_and_data, one_task, split
+from benchmarks.commands.launch import add_launching, choose_launcher, device_to_ask
 from benchmarks.place import Place
 
 if TYPE_CHECKING:
@@ -58,13 +59,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--workers", type=int, help="loader processes (default: 0 on the CPU, up to 8 with a GPU)"
     )
     run.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="runs side by side, a process each (default: one a core, up to 4, at mini scale on the "
-        "CPU; else 1)",
-    )
-    run.add_argument(
         "--checkpoint",
         metavar="FILE[,FILE]",
         help="of `import-checkpoint` or `export`: steps to read, not to train (one method, one protocol)",
@@ -90,17 +84,21 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     run.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
     add_task_and_data(run)
+    add_launching(run)
     run.set_defaults(command=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     # Heavy imports wait until the command line is known to be right.
+    from benchmarks import asked
+    from benchmarks.claims import name_of
+    from benchmarks.cluster import Cluster
     from benchmarks.commands.report import show_reports
     from benchmarks.device import choose_workers
-    from benchmarks.grid import plan_text, run_grid
+    from benchmarks.grid import missing, plan_text, run_grid
     from benchmarks.processes import connect, disconnect, first_then_others
     from benchmarks.run import RunOptions
-    from benchmarks.side_by_side import SideBySide, choose_jobs, end_with_parent, name_of
+    from benchmarks.side_by_side import end_with_parent
 
     place = Place.from_environment()
     connect(place)
@@ -109,13 +107,18 @@ def _run(args: argparse.Namespace) -> int:
     if args.only:
         end_with_parent()
         return 1 if run_grid([r for r in runs if name_of(r) == args.only], args.runs, options).failed else 0
-    jobs = choose_jobs(args.jobs, runs, device.type, place.processes)
-    _announce(args, benchmarks, runs, device.type, jobs)
+    launcher = choose_launcher(args, runs, options, place)
+    _announce(args, benchmarks, runs, device.type, launcher)
     if args.dry_run:
         print(plan_text(runs, args.runs))
         return 0
-    beside_each_other = SideBySide(args.arguments, args.runs, options, jobs) if jobs > 1 else None
-    outcome = run_grid(runs, args.runs, options, beside_each_other)
+    if place.rank == 0:
+        asked.note(runs, args.runs)
+    if args.no_wait:
+        assert isinstance(launcher, Cluster)
+        launcher.submit_all(missing(runs, args.runs))
+        return 0
+    outcome = run_grid(runs, args.runs, options, launcher)
     disconnect()
     if place.rank == 0:
         where = show_reports(args.runs, protocols=[b.protocol.name for b in benchmarks])
@@ -138,7 +141,7 @@ def _plan(args: argparse.Namespace, place: Place) -> tuple[torch.device, list[Be
     methods = find_methods(args.methods, task)
     reject_unknown_targets(settings, [method.key for method in methods])
     _check_alone(args, methods)
-    device = choose_device(args.device, args.deterministic, place)
+    device = device_to_ask(args) or choose_device(args.device, args.deterministic, place)
     _check_writable(args.runs)
     benchmarks = [open_benchmark(p, task, args.data_root, args.runs) for p in split(args.protocol)]
     _reject_equal_names(benchmarks)
@@ -172,7 +175,7 @@ def _plan(args: argparse.Namespace, place: Place) -> tuple[torch.device, list[Be
 
 
 def _announce(
-    args: argparse.Namespace, benchmarks: list[Benchmark], runs: list[Run], device: str, jobs: int
+    args: argparse.Namespace, benchmarks: list[Benchmark], runs: list[Run], device: str, launcher: object
 ) -> None:
     for b in benchmarks:
         kind = (
@@ -182,7 +185,7 @@ def _announce(
         )
         print(f"{b.protocol.name}: {b.dataset.title}, {b.protocol.setting}; {kind}", file=sys.stderr)
     num_methods = len({run.method.key for run in runs})
-    beside = f", {jobs} side by side" if jobs > 1 else ""
+    beside = f", {launcher}" if launcher else ""
     print(
         f"{len(runs)} runs ({num_methods} methods, seeds {args.seeds}) on {device}{beside}", file=sys.stderr
     )

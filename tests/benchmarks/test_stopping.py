@@ -56,7 +56,7 @@ def result(runs: Path) -> object:
     return without_cost(record), weights
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 def test_a_signal_saves_and_the_same_command_goes_on(
     run_tiny: Runner,
     method: str,

@@ -1,0 +1,132 @@
+"""Several runners on one folder: everything once, the same records as one alone, whoever is killed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reports.record import Record, read, without_cost
+from tests.benchmarks.test_side_by_side import wait_until
+
+Runner = Callable[..., int]
+CODE = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
+GATED = """
+import time
+from pathlib import Path
+from methods.finetune import FineTune
+
+class Gated(FineTune):
+    key = "gated"
+    def later_loss(self, batch):
+        Path({arrived!r}).touch()
+        while not Path({gate!r}).exists():
+            time.sleep(0.05)
+        return super().later_loss(batch)
+"""
+
+
+def start(protocol: Path, runs: Path, log: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-c",
+        CODE,
+        "--protocol",
+        str(protocol),
+        "--runs",
+        str(runs),
+        "--device",
+        "cpu",
+    ]
+    with log.open("wb") as file:
+        return subprocess.Popen([*command, "--device", "cpu", *more], stdout=file, stderr=subprocess.STDOUT)
+
+
+def stable(runs: Path) -> dict[str, Record]:
+    """Records without cost, and without who of several methods was the first to train a shared step."""
+    found = {}
+    for path in sorted((runs / "records").rglob("seed-*.json")):
+        record = without_cost(read(path))
+        steps = tuple(replace(step, trained_by="") for step in record.steps)
+        found[f"{path.parent.name}/{path.stem}"] = replace(record, steps=steps)
+    return found
+
+
+def weights(runs: Path) -> dict[str, bytes]:
+    return {p.parent.name: p.read_bytes() for p in (runs / "store").glob("*/state.safetensors")}
+
+
+def trainings(logs: Sequence[Path]) -> Counter[str]:
+    """How often each step of each run was trained, as the runners say it."""
+    said = "".join(log.read_text() for log in logs)
+    return Counter(re.findall(r"^(tiny-2-1 \S+ step \d/3): mIoU", said, re.MULTILINE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_four_runners_share_a_grid(
+    tiny_protocol: Path, run_tiny: Runner, tmp_path: Path, jobs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    grid = ("--methods", "finetune,mib,lwf,ilt", "--seeds", "0,1,2", "--jobs", jobs)
+    logs = [tmp_path / f"{number}.log" for number in range(4)]
+    runners = [start(tiny_protocol, tmp_path / "four", log, *grid) for log in logs]
+    assert [runner.wait(600) for runner in runners] == [0, 0, 0, 0]
+    done = trainings(logs)
+    assert set(done.values()) == {1}
+    assert len(done) == 3 * (1 + 4 * 2)  # a seed: one first step for all, two later ones for each
+    said = "".join(log.read_text() for log in logs)
+    assert said.count("finished in") == 12
+    counts = [tuple(map(int, found)) for found in re.findall(r"(\d+) trained, (\d+) kept, 0 failed", said)]
+    assert len(counts) == 4
+    assert all(sum(each) == 12 for each in counts)
+    if jobs == "1":
+        assert sum(trained for trained, _ in counts) == 12
+    assert not list((tmp_path / "four/store/locks").iterdir())
+    assert run_tiny("--seeds", "0,1,2", "--jobs", "1", methods="finetune,mib,lwf,ilt", runs="one") == 0
+    assert stable(tmp_path / "four") == stable(tmp_path / "one")
+    assert weights(tmp_path / "four") == weights(tmp_path / "one")
+
+
+def test_another_takes_over_from_who_is_killed(
+    tiny_protocol: Path, run_tiny: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arrived, gate, own = tmp_path / "arrived", tmp_path / "gate", tmp_path / "gated.py"
+    own.write_text(GATED.format(arrived=str(arrived), gate=str(gate)))
+    first = start(tiny_protocol, tmp_path / "two", tmp_path / "first.log", "--methods", str(own))
+    wait_until(arrived.exists)
+    second = start(tiny_protocol, tmp_path / "two", tmp_path / "second.log", "--methods", str(own))
+    wait_until(lambda: "gated/seed-0: waits for" in (tmp_path / "second.log").read_text())
+    first.kill()
+    gate.touch()
+    assert second.wait(120) == 0
+    first.wait()
+    assert trainings([tmp_path / "first.log"]) == {"tiny-2-1 gated/seed-0 step 1/3": 1}
+    assert sorted(trainings([tmp_path / "second.log"])) == [
+        f"tiny-2-1 gated/seed-0 step {step}/3" for step in (2, 3)
+    ]
+    assert run_tiny(methods=str(own), runs="one") == 0
+    assert stable(tmp_path / "two") == stable(tmp_path / "one")
+    assert weights(tmp_path / "two") == weights(tmp_path / "one")
+
+
+def test_what_one_saw_fail_the_other_does_not_try_again(tiny_protocol: Path, tmp_path: Path) -> None:
+    arrived, gate, own = tmp_path / "arrived", tmp_path / "gate", tmp_path / "gated.py"
+    broken = GATED.replace("return super().later_loss(batch)", "raise RuntimeError('no luck')")
+    own.write_text(broken.format(arrived=str(arrived), gate=str(gate)))
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    first = start(tiny_protocol, tmp_path / "two", logs[0], "--methods", str(own))
+    wait_until(arrived.exists)
+    second = start(tiny_protocol, tmp_path / "two", logs[1], "--methods", str(own))
+    wait_until(lambda: "waits for" in logs[1].read_text())
+    gate.touch()
+    assert (first.wait(120), second.wait(120)) == (1, 1)
+    assert [log.read_text().count("failed: RuntimeError: no luck") for log in logs] == [1, 0]
+    assert "0 trained, 0 kept, 1 failed" in logs[1].read_text()
