@@ -93,7 +93,7 @@ class Cluster:
                 queue = jobs_in_queue() if self.kind == "slurm" else None
                 for job in [job for job in self._live if self._has_ended(job, claims, queue)]:
                     self._live.remove(job)
-                    failed += not self._succeeded(job)
+                    failed += not self._succeeded(job, claims)
                 unfinished = [*pending, *(job.run for job in self._live)]
                 bar.update(total - remaining_iterations(unfinished, self.store) - bar.n)
                 bar.set_postfix_str(self._summary(everything) if not bar.disable else "")
@@ -184,16 +184,16 @@ class Cluster:
         job.missing_since = job.missing_since or time.monotonic()
         return time.monotonic() - job.missing_since > LAG
 
-    def _succeeded(self, job: Submitted) -> bool:
+    def _succeeded(self, job: Submitted, claims: Claims) -> bool:
         run = job.run
         if records.existing(run, self.folder) is not None:
             tqdm.write(f"{name_of(run)}: finished (job {job.id})", file=sys.stderr)
             return True
-        reason = records.failure(run, self.folder)
-        if reason is None:
+        if claims.outcome(run) is None:
             why = why_ended(job.id) if self.kind == "slurm" else "its process ended"
             reason = f"job {job.id} left no result: {why}"
             records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
+        reason = records.failure(run, self.folder)
         tqdm.write(f"{name_of(run)}: failed: {reason} (job {job.id}, log in {self.logs})", file=sys.stderr)
         return False
 

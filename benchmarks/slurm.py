@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 import shlex
 import shutil
@@ -105,7 +106,7 @@ def minutes(text: str) -> int:
 
 def jobs_in_queue() -> set[str] | None:
     """The user's jobs that wait or run, each of an array by itself; None where Slurm cannot be asked."""
-    lines = _said(["squeue", "--me", "--noheader", "--array", "--format=%i"])
+    lines = _said(["squeue", "--user", getpass.getuser(), "--noheader", "--array", "--format=%i"])
     return None if lines is None else set(lines)
 
 
