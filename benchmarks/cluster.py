@@ -150,7 +150,7 @@ class Cluster:
     def _executor(self, paths: str, after: str) -> Any:
         logs = self.logs.absolute()
         if self.kind == "local":
-            executor = self.submitit.LocalExecutor(logs, max_num_timeout=self.slurm.timeouts)
+            executor: Any = self.submitit.LocalExecutor(logs, max_num_timeout=self.slurm.timeouts)
             executor.update_parameters(
                 timeout_min=self.slurm.minutes,
                 signal_delay_s=self.slurm.grace,
@@ -193,8 +193,8 @@ class Cluster:
             why = why_ended(job.id) if self.kind == "slurm" else "its process ended"
             reason = f"job {job.id} left no result: {why}"
             records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
-        reason = records.failure(run, self.folder)
-        tqdm.write(f"{name_of(run)}: failed: {reason} (job {job.id}, log in {self.logs})", file=sys.stderr)
+        recorded = records.failure(run, self.folder)
+        tqdm.write(f"{name_of(run)}: failed: {recorded} (job {job.id}, log in {self.logs})", file=sys.stderr)
         return False
 
     def _summary(self, runs: Sequence[Run]) -> str:
