@@ -73,11 +73,11 @@ def plan(folder: str, wrong_in: tuple[int, ...]) -> tuple[str, str]:
 
 
 def test_the_first_plans_before_the_others(pair: Pair, tmp_path: Path) -> None:
-    error, ended = ("ValueError('wrong in 0')", ""), ("EndedByAnother()", "")
+    error, ended = ("ValueError('wrong in 0')", ""), ("EndedByAnother(2)", "")
     assert pair.call(plan, str(tmp_path), ()) == [("by the first", "")] * 2
     assert pair.call(plan, str(tmp_path), (0,)) == [error, ended]
     assert pair.call(plan, str(tmp_path), (0, 1)) == [error, ended]
-    alone = "EndedByAnother()", "error: process 1 alone: wrong in 1\n"
+    alone = "EndedByAnother(2)", "error: process 1 alone: wrong in 1\n"
     assert pair.call(plan, str(tmp_path), (1,)) == [ended, alone]
 
 
@@ -207,7 +207,7 @@ def diverge(folder: str, runs: str) -> int:
 
 def test_a_loss_that_is_not_finite_anywhere_fails_the_run(pair: Pair, tiny: Path) -> None:
     assert pair.call(diverge, str(tiny), "runs") == [1, 1]
-    assert "not finite at iteration" in only_record(tiny / "runs").reason
+    assert "loss not finite" in only_record(tiny / "runs").reason
 
 
 def meet_other_data(folder: str) -> str:
