@@ -70,7 +70,7 @@ def photograph_size(path: Path) -> tuple[int, int]:
             return image.size
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: this image is in the list but not on disk: restore it") from None
-    except _BROKEN as error:
+    except (*_BROKEN, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: this image is damaged ({reason}): fetch or extract it again") from None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.uint16]
+LARGEST_SIDE = 32767
+"""Pixels; what is beyond is damage, and would be allocated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,19 +75,17 @@ def read_panoptic(path: Path, num_classes: int) -> SegmentTable:
     ValueError in one line for a file that is damaged or of another format.
     """
     content = load_json(path)
-    try:
+    with _one_line(path, "panoptic"):
         images = [(Path(a["file_name"]).stem, a["segments_info"]) for a in content["annotations"]]
         segments = [segment for _, found in images for segment in found]
         ids = np.array([segment["id"] for segment in segments], dtype=np.int64)
         return _table(path, [(stem, len(found)) for stem, found in images], segments, ids, num_classes)
-    except (KeyError, TypeError) as error:
-        raise ValueError(_malformed(path, "panoptic", error)) from None
 
 
 def read_instances(path: Path, num_classes: int) -> SegmentTable:
     """A COCO instance file with run lengths; category ids as in `read_panoptic`. ValueError as there."""
     content = load_json(path)
-    try:
+    with _one_line(path, "instance"):
         stem_of = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
         by_image: dict[str, list[dict[str, Any]]] = {stem: [] for stem in stem_of.values()}
         for annotation in content["annotations"]:
@@ -92,13 +93,14 @@ def read_instances(path: Path, num_classes: int) -> SegmentTable:
         segments = [segment for found in by_image.values() for segment in found]
         counts = [segment["segmentation"]["counts"].encode("ascii") for segment in segments]
         sizes = np.array([segment["segmentation"]["size"] for segment in segments], dtype=np.int32)
+        sizes = sizes.reshape(len(segments), 2)
+        if sizes.size and not 0 < sizes.min() <= sizes.max() <= LARGEST_SIDE:
+            raise ValueError(f"the size of a mask is outside 1..{LARGEST_SIDE}")
         lengths = np.array([len(text) for text in counts], dtype=np.int64)
-        masks = RunLengths(b"".join(counts), np.cumsum(lengths), sizes.reshape(-1, 2))
+        masks = RunLengths(b"".join(counts), np.cumsum(lengths), sizes)
         numbers = np.arange(len(segments))
         lists = [(stem, len(found)) for stem, found in by_image.items()]
         return _table(path, lists, segments, numbers, num_classes, masks)
-    except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
-        raise ValueError(_malformed(path, "instance", error)) from None
 
 
 def _table(
@@ -113,9 +115,7 @@ def _table(
     labels = np.array([segment["category_id"] for segment in segments], dtype=np.int64) + 1
     wrong = labels[(labels < 1) | (labels > num_classes)]
     if wrong.size:
-        raise ValueError(
-            f"{path}: category id {wrong[0] - 1} is outside 0..{num_classes - 1}: prepare the data set again"
-        )
+        raise ValueError(f"category id {wrong[0] - 1} is outside 0..{num_classes - 1}")
     return SegmentTable(
         path=path,
         rows={stem: row for row, (stem, _) in enumerate(images)},
@@ -131,14 +131,22 @@ def load_json(path: Path) -> dict[str, Any]:
     """The content of an annotation file. ValueError in one line where it is damaged."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: damaged ({reason}): remove it and prepare the data set again") from None
-    if not isinstance(content, dict):
-        raise ValueError(_malformed(path, "COCO", TypeError("no table at the top")))
+    with _one_line(path, "COCO"):
+        if not isinstance(content, dict):
+            raise ValueError("no table at the top")
     return content
 
 
-def _malformed(path: Path, kind: str, error: Exception) -> str:
-    reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-    return f"{path}: not a {kind} annotation file ({reason}): remove it and prepare the data set again"
+@contextmanager
+def _one_line(path: Path, kind: str) -> Iterator[None]:
+    """Whatever is wrong with the content becomes a ValueError that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: not a {kind} annotation file ({reason}): remove it and prepare the data set again"
+        ) from None

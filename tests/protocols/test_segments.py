@@ -133,7 +133,7 @@ def test_mistakes_are_one_line_with_a_remedy(copy: Ade) -> None:
     says(r"00000001.png: segment id \d+ is not in the JSON file: prepare the panoptic annotations again")
     path.write_text(whole)
     edit(path, lambda c: c["annotations"][0]["segments_info"][0].update(category_id=150))
-    says(r"ade20k_panoptic_val.json: category id 150 is outside 0..149")
+    says(r"ade20k_panoptic_val.json: not a panoptic annotation file .category id 150 is outside 0..149")
     path.write_text(whole)
     edit(path, lambda c: c["annotations"].pop(0))
     says(r"image 'ADE_val_00000001' is not in it: remove the file and prepare")

@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,42 +14,10 @@ from hypothesis import strategies as st
 from reports.leaderboard import write_leaderboards
 from reports.record import Record, read, write
 from reports.validate import validate
+from tests.mutations import mutate
 
 Make = Callable[..., Record]
 SERIES = [[90, 60, 50], [90, 50, 40, 30], [90, 40, 30, 30, 20]]
-STRANGE: list[Any] = [
-    *(None, True, False, 0, -1, 1, 255, 10**18, 10**19, 10**400, 1.5, 1e308, float("nan"), float("-inf")),
-    *("", "x", "\n", "\ud800", "\x00", "..", "a/b", "é" * 300, "finished", "panoptic"),
-    *([], {}, [[]], [0, 1, 1], {"a": {}}, [None], ["a"], {"": 1}, {"\ud800": "\n"}),
-]
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container of a JSON value with each of its keys."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = []
-    for key, item in pairs:
-        found.append((value, key))
-        found += places(item)
-    return found
-
-
-def mutate(plain: Any, chance: random.Random) -> None:
-    """One change: a value made strange, removed, doubled, deepened, or exchanged with another."""
-    container, key = chance.choice(places(plain))
-    match chance.randrange(6):
-        case 0 | 1:
-            container[key] = json.loads(json.dumps(chance.choice(STRANGE)))
-        case 2:
-            del container[key]
-        case 3 if isinstance(container, list):
-            container.append(container[key])
-        case 4:
-            for _ in range(chance.choice([1, 30, 300])):
-                container[key] = [container[key]]
-        case _:
-            other, place = chance.choice(places(plain))
-            container[key], other[place] = json.loads(json.dumps([other[place], container[key]]))
 
 
 def check(path: Path) -> None:
