@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -69,9 +70,10 @@ def reject_unknown_targets(settings: Sequence[Setting], targets: Sequence[str]) 
 
 
 def _typed(value: Any, default: Any, where: str) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where} = {value} must be a finite number, such as {default!r}")
     wanted = type(default)
+    too_large = wanted is float and isinstance(value, int) and abs(value) > sys.float_info.max
+    if too_large or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{where} = {str(value)[:30]} must be a finite number, such as {default!r}")
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if wanted is tuple and isinstance(value, list):

@@ -74,6 +74,7 @@ def test_method_file_without_a_method(command: list[str], tmp_path: Path, capsys
         ("recipe.batch=many", "batch = 'many' must be of type int"),
         ("recipe.batch=0", "batch = 0 must be above 0"),
         ("recipe.lr=Infinity", "lr = inf must be a finite number"),
+        ("recipe.lr=1" + "0" * 400, "lr = 100000000000000000000000000000 must be a finite number"),
         ("recipe.weights=nowhere.npz", "nowhere.npz: no such file of weights"),
         ("recipe.backbone=resnet102", "did you mean resnet101"),
     ],
