@@ -35,12 +35,21 @@ class Claims:
             if (ended := self.outcome(run)) is not None:
                 return place, ended
         for place, run in enumerate(pending):
-            if self.held_by(run) is None:
-                self.lock = self.store.locks.take(lock_name(run), {"run": name_of(run)})
-                if self.lock is not None:
-                    return place, self._unless_ended(run)
+            self.lock = self.take(run)
+            if self.lock is not None:
+                return place, MINE
         self.wait(pending, say)
         return None
+
+    def take(self, run: Run) -> Lock | None:
+        """The right to run it; None where somebody else has that, or has ended it."""
+        if self.held_by(run) is not None:
+            return None
+        lock = self.store.locks.take(lock_name(run), {"run": name_of(run)})
+        if lock is not None and self.outcome(run) is not None:  # ended between the look and the lock
+            lock.release(done=False)
+            return None
+        return lock
 
     def release(self, run: Run) -> None:
         """After a run that was MINE."""
@@ -77,13 +86,6 @@ class Claims:
                 say(f"{name_of(run)}: waits for {holder}, which is at {holder.note.get('run', 'it')}")
                 break
         time.sleep(POLL)
-
-    def _unless_ended(self, run: Run) -> str:
-        """MINE, unless somebody ended it between the look and the lock."""
-        ended = self.outcome(run)
-        if ended is not None:
-            self.release(run)
-        return ended or MINE
 
 
 def name_of(run: Run) -> str:

@@ -60,6 +60,10 @@ class Holder:
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}" + (f" (job {self.job})" if self.job else "")
 
+    def is_my_parent(self) -> bool:
+        """Whether it started this process: what it holds, it holds for us."""
+        return self.machine == _machine() and self.pid == os.getppid()
+
     def is_gone(self) -> bool:
         """Whether its process has ended, so far as this machine can tell."""
         return self.machine == _machine() and _born(self.pid) != self.born
@@ -111,7 +115,7 @@ class Locks:
     def take(self, key: str, note: Mapping[str, Any] | None = None) -> Lock | None:
         """The lock; None where a living runner holds it."""
         number, holder = self._last(key)
-        if holder is not None and not holder.free and not self._is_dead(key, number, holder):
+        if holder is not None and not self._is_open(key, number, holder):
             return None
         mine = replace(myself(), note=note or {})
         entry = self.folder / key / f"{number + 1}.json"
@@ -120,9 +124,7 @@ class Locks:
     def holder(self, key: str) -> Holder | None:
         """Who holds it, alive so far as is known."""
         number, holder = self._last(key)
-        if holder is None or holder.free or self._is_dead(key, number, holder):
-            return None
-        return holder
+        return None if holder is None or self._is_open(key, number, holder) else holder
 
     def last_sign(self, key: str) -> tuple[Holder, float] | None:
         """Who holds it, dead or alive, and the time stamp of its last sign of life: for `status`."""
@@ -167,6 +169,10 @@ class Locks:
             numbers = []
         number = max(numbers, default=0)
         return number, _read(self.folder / key / f"{number}.json") if number else None
+
+    def _is_open(self, key: str, number: int, holder: Holder) -> bool:
+        """Whether this process may have it."""
+        return holder.free or holder.is_my_parent() or self._is_dead(key, number, holder)
 
     def _is_dead(self, key: str, number: int, holder: Holder) -> bool:
         if holder.is_gone():

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from benchmarks import records
 from benchmarks.claims import FAILED, FINISHED, Claims, name_of
 from benchmarks.cores import cores
+from benchmarks.locks import Lock
 from benchmarks.place import EndedByAnother
 from benchmarks.run import Run, RunOptions, remaining_iterations
 from benchmarks.stopping import CANNOT_WRITE, SIGNALS, be_patient
@@ -59,6 +60,8 @@ def choose_jobs(asked: int | None, runs: Sequence[Run], device: str, processes: 
 @dataclass
 class _Child:
     run: Run
+    lock: Lock
+    """Held for the child until it takes it itself."""
     process: subprocess.Popen[str]
     echo: threading.Thread
 
@@ -89,9 +92,9 @@ class SideBySide:
                     pending = [other for other in pending if other not in ended]
                     finished += [*ended.values()].count(FINISHED)
                     failed += [*ended.values()].count(FAILED)
-                    while len(children) < self.jobs and (run := self._next(pending, children, claims)):
-                        pending.remove(run)
-                        children.append(self._start(run))
+                    while len(children) < self.jobs and (taken := self._next(pending, children, claims)):
+                        pending.remove(taken[0])
+                        children.append(self._start(*taken))
                     if pending and not children:
                         claims.wait(pending, partial(tqdm.write, file=sys.stderr))
                     time.sleep(0.2)
@@ -112,14 +115,19 @@ class SideBySide:
         for child in children:
             child.process.wait()
             child.echo.join()
+            child.lock.release(done=False)
 
-    def _next(self, pending: Sequence[Run], children: Sequence[_Child], claims: Claims) -> Run | None:
+    def _next(
+        self, pending: Sequence[Run], children: Sequence[_Child], claims: Claims
+    ) -> tuple[Run, Lock] | None:
         """The first run that needs no step which another one is about to train, here or elsewhere."""
         busy = {key for child in children for key in child.run.missing(self.store)}
-        free = (run for run in pending if busy.isdisjoint(run.missing(self.store)))
-        return next((run for run in free if claims.held_by(run) is None), None)
+        for run in pending:
+            if busy.isdisjoint(run.missing(self.store)) and (lock := claims.take(run)) is not None:
+                return run, lock
+        return None
 
-    def _start(self, run: Run) -> _Child:
+    def _start(self, run: Run, lock: Lock) -> _Child:
         code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
         paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {
@@ -137,7 +145,7 @@ class SideBySide:
         assert process.stderr is not None
         echo = threading.Thread(target=self._echo, args=(process.stderr,), daemon=True)
         echo.start()
-        return _Child(run, process, echo)
+        return _Child(run, lock, process, echo)
 
     def _echo(self, lines: IO[str]) -> None:
         for line in lines:
@@ -148,7 +156,9 @@ class SideBySide:
     def _succeeded(self, child: _Child) -> bool:
         child.echo.join()
         run, status = child.run, child.process.returncode
-        if records.existing(run, self.folder) is not None:
+        finished = records.existing(run, self.folder) is not None
+        child.lock.release(done=finished)
+        if finished:
             return True
         if status == CANNOT_WRITE:
             raise EndedByAnother(status)

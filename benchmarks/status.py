@@ -13,16 +13,9 @@ from benchmarks.locks import STALE
 from benchmarks.store import Store
 from reports import record as schema
 
-DONE, RUNNING, STOPPED, QUEUED, WAITING, FAILED, STALE_RUN, LOST = (
-    "done",
-    "running",
-    "stopped",
-    "queued",
-    "waiting",
-    "failed",
-    "stale",
-    "lost",
-)
+DONE, RUNNING, QUEUED, WAITING = "done", "running", "queued", "waiting"
+STOPPED, FAILED, STALE_RUN, LOST = "stopped", "failed", "stale", "lost"
+ORDER = (DONE, RUNNING, QUEUED, WAITING, STOPPED, FAILED, STALE_RUN, LOST)
 
 
 @dataclass(frozen=True)
@@ -37,10 +30,6 @@ class State:
     job: str
     log: str
 
-    @property
-    def ended(self) -> bool:
-        return self.state in (DONE, FAILED)
-
 
 def states(
     folder: Path, queue: Collection[str] | None = None, only: Collection[str] | None = None
@@ -52,25 +41,23 @@ def states(
 
 
 def _state(asked: Asked, folder: Path, store: Store, queue: Collection[str] | None) -> State:
-    state, detail, job = _recorded(asked, folder) or ("", "", asked.job)
-    sign = store.locks.last_sign(asked.lock)
+    state, detail = _recorded(asked, folder) or ("", "")
+    job, sign = asked.job, store.locks.last_sign(asked.lock)
     if state != DONE and sign is not None:
         holder, written = sign
-        age = max(0.0, time.time() - written)
-        job = holder.job or job
+        job, age = holder.job or job, max(0.0, time.time() - written)
         where = f"{_progress(holder.note)} on {holder}"
-        if holder.is_gone():
-            state, detail = STALE_RUN, f"{where}: that process is gone; the next runner goes on"
-        elif age > STALE:
-            state, detail = STALE_RUN, f"{where}: no sign of life for {age / 60:.0f} min"
-        else:
+        if not holder.is_gone() and age <= STALE:
             state, detail = RUNNING, f"{where}, seen {age:.0f} s ago"
+        elif not state:
+            gone = "that process is gone" if holder.is_gone() else f"no sign of life for {age / 60:.0f} min"
+            state, detail = STALE_RUN, f"{where}: {gone}; the next runner goes on"
     if not state:
         state, detail = _not_begun(asked, store, queue)
     return State(asked.run, state, detail, job, asked.log)
 
 
-def _recorded(asked: Asked, folder: Path) -> tuple[str, str, str] | None:
+def _recorded(asked: Asked, folder: Path) -> tuple[str, str] | None:
     """From a record of this very run."""
     try:
         record = schema.read(folder / asked.record)
@@ -79,8 +66,8 @@ def _recorded(asked: Asked, folder: Path) -> tuple[str, str, str] | None:
     if record.key != asked.key:
         return None
     if record.finished:
-        return DONE, f"{len(record.steps)} steps", asked.job
-    return FAILED, record.reason, asked.job
+        return DONE, f"{len(record.steps)} steps"
+    return FAILED, record.reason
 
 
 def _progress(note: object) -> str:
@@ -119,9 +106,6 @@ def table(found: Sequence[State]) -> str:
     counts = {state: [each.state for each in found].count(state) for state in ORDER}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return "\n".join([*lines, f"{len(found)} runs: {summary}" if found else "Nothing was asked for yet."])
-
-
-ORDER = (DONE, RUNNING, QUEUED, WAITING, STOPPED, FAILED, STALE_RUN, LOST)
 
 
 def as_json(found: Sequence[State]) -> str:

@@ -88,6 +88,17 @@ def test_a_process_that_is_gone_loses_it_at_once(tmp_path: Path) -> None:
         lock.release(done=True)
 
 
+def test_a_parent_holds_it_for_its_child(tmp_path: Path) -> None:
+    lock = Locks(tmp_path).take("step")
+    assert lock is not None
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.locks import Locks\n"
+        "sys.exit(Locks(Path(sys.argv[1])).take('step') is None)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+    lock.release(done=True)
+
+
 def test_the_same_pid_in_a_container_says_nothing(tmp_path: Path) -> None:
     write(tmp_path / "step", 1, replace(ELSEWHERE, host=myself().host))
     assert Locks(tmp_path).take("step") is None

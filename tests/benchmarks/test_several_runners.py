@@ -69,29 +69,33 @@ def trainings(logs: Sequence[Path]) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_four_runners_share_a_grid(
-    tiny_protocol: Path, run_tiny: Runner, tmp_path: Path, jobs: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "jobs"), [(4, "1"), (2, "2")])
+def test_runners_share_a_grid(
+    tiny_protocol: Path,
+    run_tiny: Runner,
+    tmp_path: Path,
+    number: int,
+    jobs: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     grid = ("--methods", "finetune,mib,lwf,ilt", "--seeds", "0,1,2", "--jobs", jobs)
-    logs = [tmp_path / f"{number}.log" for number in range(4)]
-    runners = [start(tiny_protocol, tmp_path / "four", log, *grid) for log in logs]
-    assert [runner.wait(600) for runner in runners] == [0, 0, 0, 0]
+    logs = [tmp_path / f"{i}.log" for i in range(number)]
+    runners = [start(tiny_protocol, tmp_path / "shared", log, *grid) for log in logs]
+    assert [runner.wait(600) for runner in runners] == [0] * number
     done = trainings(logs)
     assert set(done.values()) == {1}
     assert len(done) == 3 * (1 + 4 * 2)  # a seed: one first step for all, two later ones for each
     said = "".join(log.read_text() for log in logs)
     assert said.count("finished in") == 12
     counts = [tuple(map(int, found)) for found in re.findall(r"(\d+) trained, (\d+) kept, 0 failed", said)]
-    assert len(counts) == 4
+    assert len(counts) == number
     assert all(sum(each) == 12 for each in counts)
-    if jobs == "1":
-        assert sum(trained for trained, _ in counts) == 12
-    assert not list((tmp_path / "four/store/locks").iterdir())
+    assert sum(trained for trained, _ in counts) == 12
+    assert not list((tmp_path / "shared/store/locks").iterdir())
     assert run_tiny("--seeds", "0,1,2", "--jobs", "1", methods="finetune,mib,lwf,ilt", runs="one") == 0
-    assert stable(tmp_path / "four") == stable(tmp_path / "one")
-    assert weights(tmp_path / "four") == weights(tmp_path / "one")
+    assert stable(tmp_path / "shared") == stable(tmp_path / "one")
+    assert weights(tmp_path / "shared") == weights(tmp_path / "one")
 
 
 def test_another_takes_over_from_who_is_killed(
@@ -128,5 +132,5 @@ def test_what_one_saw_fail_the_other_does_not_try_again(tiny_protocol: Path, tmp
     wait_until(lambda: "waits for" in logs[1].read_text())
     gate.touch()
     assert (first.wait(120), second.wait(120)) == (1, 1)
-    assert [log.read_text().count("failed: RuntimeError: no luck") for log in logs] == [1, 0]
+    assert [log.read_text().count("gated/seed-0: failed: RuntimeError: no luck") for log in logs] == [1, 0]
     assert "0 trained, 0 kept, 1 failed" in logs[1].read_text()
