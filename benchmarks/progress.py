@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.bar import Bar
 from benchmarks.locks import Holder
 from benchmarks.records import statistics_note
 from benchmarks.run import Network, Run, remaining_iterations
@@ -27,8 +28,8 @@ class Display:
     def __init__(self, runs: list[Run], store: Store) -> None:
         total = remaining_iterations(runs, store)
         # disable=None: bars on a terminal only.
-        self.total = tqdm(total=total, desc="all runs", unit="it", disable=None, position=0)
-        self.step: tqdm | None = None
+        self.total = Bar(total=total, desc="all runs", unit="it", disable=None, position=0)
+        self.step: Bar | None = None
         self.current: tuple[Run, int] | None = None
 
     def __enter__(self) -> Self:
@@ -66,7 +67,7 @@ class Display:
     def _open_step(self, run: Run, index: int, progress: Progress) -> None:
         self._close_step()
         self.current = (run, index)
-        self.step = tqdm(
+        self.step = Bar(
             total=run.iterations(index),
             initial=progress.iteration - 1,
             desc=_label(run, index),

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+LONGEST = 60
+"""Characters of a value that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def parsed(text: str) -> Any:
     """The value that a command line means: a number, true or false, or the text itself."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also of numbers, and lists in lists, without end
         return text
 
 
@@ -73,14 +75,19 @@ def _typed(value: Any, default: Any, where: str) -> Any:
     wanted = type(default)
     too_large = wanted is float and isinstance(value, int) and abs(value) > sys.float_info.max
     if too_large or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{where} = {str(value)[:30]} must be a finite number, such as {default!r}")
+        raise ValueError(f"{where} = {_short(value)} must be a finite number, such as {default!r}")
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if wanted is tuple and isinstance(value, list):
         return tuple(value)
     if type(value) is not wanted:
-        raise ValueError(f"{where} = {value!r} must be of type {wanted.__name__}, such as {default!r}")
+        raise ValueError(f"{where} = {_short(value)} must be of type {wanted.__name__}, such as {default!r}")
     return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def suggest(name: str, known: set[str]) -> str:

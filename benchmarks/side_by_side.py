@@ -20,6 +20,7 @@ from typing import IO
 from tqdm import tqdm
 
 from benchmarks import records
+from benchmarks.bar import Bar
 from benchmarks.claims import FAILED, FINISHED, Claims, name_of
 from benchmarks.cores import cores
 from benchmarks.locks import Lock
@@ -85,7 +86,7 @@ class SideBySide:
         finished = failed = 0
         children: list[_Child] = []
         total = remaining_iterations(pending, self.store)
-        with tqdm(total=total, desc="all runs", unit="it", disable=None) as bar:
+        with Bar(total=total, desc="all runs", unit="it", disable=None) as bar:
             try:
                 while pending or children:
                     ended = {other: end for other in pending if (end := claims.outcome(other)) is not None}
@@ -99,7 +100,7 @@ class SideBySide:
                         claims.wait(pending, partial(tqdm.write, file=sys.stderr))
                     time.sleep(0.2)
                     unfinished = [*pending, *(child.run for child in children)]
-                    bar.update(total - remaining_iterations(unfinished, self.store) - bar.n)
+                    bar.update(max(0, total - remaining_iterations(unfinished, self.store) - bar.n))
                     for done in [child for child in children if child.process.poll() is not None]:
                         children.remove(done)
                         failed += not self._succeeded(done)

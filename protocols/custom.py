@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{path}: no such protocol file: check the path given to --protocol"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a readable TOML file ({reason}): correct that place") from None
 

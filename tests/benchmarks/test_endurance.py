@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import time
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
+from benchmarks.bar import Bar
 from benchmarks.failures import reason_of
 from benchmarks.store import Checkpoint, Store
 from reports.files import CannotWrite
@@ -189,6 +191,17 @@ def test_numbers_that_are_not_finite_name_their_place_and_are_not_saved(
     checkpoint = Store(tmp_path / "runs/store").checkpoint(partial.name.partition(".")[0])
     assert checkpoint is not None and checkpoint.progress["iteration"] == 3
     assert all(bool(tensor.isfinite().all()) for tensor in checkpoint.tensors.values())
+
+
+def test_the_bar_does_not_ask_the_clock_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar = Bar(total=10, file=io.StringIO())
+    with monkeypatch.context() as patch:
+        patch.setattr("tqdm.std.time", lambda: -1e9)
+        patch.setattr(time, "time", lambda: -1e9)
+        bar.update(5)
+        shown = bar.format_dict
+    assert 0 <= shown["elapsed"] < 100 and "-" not in str(bar)
+    bar.close()
 
 
 def test_a_clock_that_is_set_back_makes_no_time_negative(

@@ -168,3 +168,10 @@ def test_instances_of_ade_are_things(tmp_path: Path) -> None:
         load(text.replace("window", "wall"), tmp_path)
     with pytest.raises(ValueError, match="task = 'depth': choose one of semantic, panoptic, instance"):
         load(text.replace("instance", "depth"), tmp_path)
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000])
+def test_values_without_end_are_one_line(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ValueError, match=r"mine.toml: not a readable TOML file") as error:
+        load(f"name = {value}", tmp_path)
+    assert "\n" not in str(error.value)
