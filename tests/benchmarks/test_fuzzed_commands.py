@@ -82,9 +82,10 @@ def protocol_file(chance: random.Random, good: Path) -> None:
     check(["--protocol", str(path), "--methods", "finetune,mib,joint", *options])
 
 
+# Not --only: it ends this process with the one that it takes for its parent.
 OPTIONS = (
     *("--protocol", "--methods", "--scale", "--seeds", "--set", "--runs", "--device", "--workers", "--jobs"),
-    *("--only", "--deterministic", "--checkpoint-seconds", "--task", "--data-root", "--batch-per-device"),
+    *("--deterministic", "--checkpoint-seconds", "--task", "--data-root", "--batch-per-device"),
     *(
         "--checkpoint",
         "--eval-only",
