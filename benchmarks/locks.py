@@ -40,6 +40,11 @@ POLL = 1.0
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
+_HELD: set[Path] = set()
+"""The entries that this process holds. One that says so and is not among them could not be given back: its
+disk was full."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """What an entry says."""
@@ -64,6 +69,9 @@ class Holder:
         """Whether it started this process: what it holds, it holds for us."""
         return self.machine == _machine() and self.pid == os.getppid()
 
+    def is_this_process(self) -> bool:
+        return self.machine == _machine() and self.pid == os.getpid()
+
     def is_gone(self) -> bool:
         """Whether its process has ended, so far as this machine can tell."""
         return self.machine == _machine() and _born(self.pid) != self.born
@@ -74,6 +82,7 @@ class Lock:
 
     def __init__(self, entry: Path, holder: Holder) -> None:
         self.entry, self.holder = entry, holder
+        _HELD.add(entry.absolute())
         self._note: Mapping[str, Any] = holder.note
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -87,6 +96,7 @@ class Lock:
         """Let others have it; `done` where none of them will need it, ever."""
         self._released.set()
         self._thread.join()
+        _HELD.discard(self.entry.absolute())
         if done:
             shutil.rmtree(self.entry.parent, ignore_errors=True)
         else:
@@ -175,7 +185,8 @@ class Locks:
         return holder.free or holder.is_my_parent() or self._is_dead(key, number, holder)
 
     def _is_dead(self, key: str, number: int, holder: Holder) -> bool:
-        if holder.is_gone():
+        entry = (self.folder / key / f"{number}.json").absolute()
+        if holder.is_gone() or (holder.is_this_process() and entry not in _HELD):
             return True
         state, now = (number, holder.beat), time.monotonic()
         if self._seen.get(key, (None, 0.0))[0] != state:
