@@ -175,7 +175,7 @@ def test_write_refuses_what_read_would(make: Make, tmp_path: Path) -> None:
 
 def test_write_into_a_file_as_folder(make: Make, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(ValueError, match=r"cannot be written .*; choose a folder"):
+    with pytest.raises(ValueError, match=r"cannot be written .*, or choose a folder"):
         write(make(SERIES), tmp_path / "runs" / "seed-0.json")
 
 
