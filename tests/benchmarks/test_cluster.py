@@ -52,7 +52,7 @@ def test_a_job_whose_time_is_up_saves_and_is_queued_again(tiny_protocol: Path, t
     )  # fmt: skip
     wait_until(arrived.exists)
     (first,) = states(runs)
-    assert first.state == "running" and "step 1/3" in first.detail and first.job
+    assert first.state == "running" and first.job  # which step is told after its first iteration
     os.kill(_job_process(first.job), signal.SIGUSR2)
     gate.touch()
     assert command.wait(180) == 0
