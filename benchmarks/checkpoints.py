@@ -209,7 +209,8 @@ def _card(path: Path, metadata: dict[str, str]) -> CheckpointCard:
         classes, incomplete = (tuple(map(str, names)) for names in (card.classes, card.incomplete))
         card = dataclasses.replace(card, classes=classes, incomplete=incomplete)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: its card cannot be read ({error}); make the file again") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: its card cannot be read ({reason}); make the file again") from error
     texts = (card.method, card.protocol, card.task, card.source, card.sha256, card.lacks)
     if card.version != VERSION:
         raise ValueError(f"{path}: its card is of version {card.version!r}, not {VERSION}; update ContiSeg")

@@ -88,9 +88,10 @@ def _build(table: dict[str, Any], path: Path, data_root: Path | None) -> CustomP
     if task not in dataset.tasks:
         raise ValueError(f"task = {task!r}: only layout = 'ade' has annotations for it, use 'semantic'")
     other_classes = _OTHER_CLASSES[_choice(table, "other_classes", tuple(_OTHER_CLASSES))]
-    background = dataset.has_background and task == "semantic"
-    if other_classes == BACKGROUND and not background:
-        raise ValueError("other_classes = 'background': this data set has no background, use 'ignore'")
+    if other_classes == BACKGROUND and task != "semantic":
+        raise ValueError(f"other_classes = 'background': task = {task!r} has no background, use 'ignore'")
+    # Asked for by name, a data set without a background gets one, of all that a step does not label.
+    background = task == "semantic" and (dataset.has_background or other_classes == BACKGROUND)
     protocol = Protocol(
         name=_name(table["name"]),
         dataset=dataset.key,

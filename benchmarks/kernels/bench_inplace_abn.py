@@ -1,6 +1,6 @@
 """Forward and backward of activated batch normalisation against BatchNorm2d + LeakyReLU.
 
-`pytest benchmarks/kernels/bench_inplace_abn.py --benchmark-enable --benchmark-only`
+`pytest benchmarks/kernels/bench_inplace_abn.py --benchmark-enable --benchmark-only -n0`
 """
 
 from collections.abc import Callable

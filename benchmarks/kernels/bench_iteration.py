@@ -1,6 +1,6 @@
 """One training iteration as published: ResNet-101, 512 x 512, second step of voc-15-1, with its peak memory.
 
-`pytest benchmarks/kernels/bench_iteration.py --benchmark-enable --benchmark-only`
+`pytest benchmarks/kernels/bench_iteration.py --benchmark-enable --benchmark-only -n0`
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One training iteration of Mask2Former as published: ResNet-50, 640 x 640, one image with twelve segments.
 
-`pytest benchmarks/kernels/bench_mask2former.py --benchmark-enable --benchmark-only`
+`pytest benchmarks/kernels/bench_mask2former.py --benchmark-enable --benchmark-only -n0`
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading records of ade-100-5's size (11 steps, 150 classes), and turning 100 of ade-100-10's into rows.
 
-`pytest benchmarks/kernels/bench_records.py --benchmark-enable --benchmark-only`
+`pytest benchmarks/kernels/bench_records.py --benchmark-enable --benchmark-only -n0`
 """
 
 from pathlib import Path

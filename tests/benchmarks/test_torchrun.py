@@ -88,7 +88,7 @@ def test_killed_in_either_process_the_record_is_the_same(tmp_path: Path) -> None
     assert undisturbed.stdout.count("Leaderboards:") == 1
     assert undisturbed.stderr.count("batch 4 = 2 processes x 2 images: mortal") == 1
     assert undisturbed.stderr.count("step 3/3") == 1
-    for die in ("0:4:kill", "1:3:kill", "1:10:kill", "0:9:kill", "1:1:kill"):
+    for die in ("0:4:kill", "1:10:kill", "1:1:kill"):
         assert run("killed", die).returncode == 1
     assert run("killed").returncode == 0
     records = [

@@ -97,8 +97,9 @@ ignore = [11]
     ):
         with pytest.raises(ValueError, match=message):
             load(text.replace('"Sky"', wrong), tmp_path, shared_data("camvid").parent)
-    with pytest.raises(ValueError, match="other_classes = 'background': this data set has no background"):
-        load('other_classes = "background"\n' + text, tmp_path, shared_data("camvid").parent)
+    with_background = load('other_classes = "background"\n' + text, tmp_path, shared_data("camvid").parent)
+    assert with_background.protocol.has_background_shift
+    assert labels.training_lut(with_background.protocol, 1)[[1, 7, 11, 255]].tolist() == [0, 7, 11, 255]
     with pytest.raises(ValueError, match=r"steps\[1\]: class 7 is in dataset.ignore too"):
         load(text.replace("[11]", "[11, 7]"), tmp_path, shared_data("camvid").parent)
 
