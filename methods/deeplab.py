@@ -85,6 +85,13 @@ class DeepLabMethod(Method):
     def begin_later_step(self, step: Step, data: StepData) -> None:
         """What a method prepares before each step after the first; the classifier has grown already."""
 
+    def end_step(self, step: Step, data: StepData) -> None:
+        if step.index > 0:
+            self.end_later_step(step, data)
+
+    def end_later_step(self, step: Step, data: StepData) -> None:
+        """What a method does with the network trained in a step after the first."""
+
     def _grow(self, step: Step) -> None:
         if self.protocol.is_domain_incremental:
             return  # one classifier for all domains: PLOP `dataset/cityscapes_domain.py`

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.deeplab import DeepLabMethod
-from methods.losses.distillation import knowledge_distillation, unbiased_distillation
-from methods.losses.segmentation import cross_entropy, unbiased_cross_entropy
+from methods.losses.unbiased import unbiased_losses
 from methods.method import Info
 from protocols.loading import Batch
 from protocols.protocol import Protocol
@@ -42,16 +41,6 @@ class MiB(DeepLabMethod):
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
         old_logits = self.teacher_output(batch.images).logits
-        logits = self.network(batch.images).logits
-        kd = self.hyperparameters
-        if not self.protocol.has_background_shift:
-            # No class is new, or none is the background: plain cross-entropy and distillation, as in PLOP's
-            # "MiB" rows on Cityscapes (arthurdouillard/CVPR2021_PLOP issues 11 and 24).
-            return {
-                "cross_entropy": cross_entropy(logits, batch.labels),
-                "distillation": kd.kd_weight * knowledge_distillation(logits, old_logits, kd.kd_alpha),
-            }
-        return {
-            "unbiased_cross_entropy": unbiased_cross_entropy(logits, batch.labels, self.num_old_channels),
-            "unbiased_distillation": kd.kd_weight * unbiased_distillation(logits, old_logits, kd.kd_alpha),
-        }
+        logits, kd = self.network(batch.images).logits, self.hyperparameters
+        shift = self.protocol.has_background_shift
+        return unbiased_losses(logits, old_logits, batch.labels, kd.kd_weight, kd.kd_alpha, shift)

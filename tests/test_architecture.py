@@ -22,6 +22,7 @@ SHARED_BY_METHODS = {
     "methods.deeplab",
     "methods.deeplab_recipe",
     "methods.importance",
+    "methods.local_pod",
     "methods.mask2former",
     "methods.mask2former_recipe",
     "methods.replay",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
 from pathlib import Path
 
@@ -196,8 +197,11 @@ def test_every_protocol_has_a_recipe_at_both_scales(method: MethodClass) -> None
 
 def test_every_hyperparameter_has_a_comment_with_its_source() -> None:
     for method in METHODS:
-        source = Path(str(__import__(method.__module__, fromlist=["_"]).__file__)).read_text()
         for field in dataclasses.fields(method.Hyperparameters):
+            owners = [
+                c for c in method.Hyperparameters.__mro__ if field.name in vars(c).get("__annotations__", {})
+            ]
+            source = inspect.getsource(owners[0])
             following = source.split(f"{field.name}: ", 1)[1].split("\n", 2)[1]
             assert '"""' in following, f"{method.key}.{field.name}"
 
