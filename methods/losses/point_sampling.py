@@ -77,16 +77,17 @@ def uncertain_points(
     oversample_ratio: float = 3.0,
     importance_ratio: float = 0.75,
     draw: Draw = torch.rand,
+    boundary: float = 0.0,
 ) -> Tensor:
-    """(N, num_points, 2) points, of which a share of `importance_ratio` lies where |logits| is small.
+    """(N, num_points, 2) points, of which a share of `importance_ratio` lies near the `boundary`.
 
-    logits (N, h, w). Of num_points · oversample_ratio uniform points those with the smallest |logit| are
-    taken; the rest are uniform. Draws twice: (N, oversampled, 2), then (N, rest, 2).
+    logits (N, h, w). Of num_points · oversample_ratio uniform points those with the smallest distance
+    are taken; the rest are uniform. Draws twice: (N, oversampled, 2), then (N, rest, 2).
     Source: detectron2, point_features.py@get_uncertain_point_coords_with_randomness.
     """
     masks, device = len(logits), logits.device
     candidates = draw(masks, int(num_points * oversample_ratio), 2, device=device)
-    uncertainty = point_sample(logits[:, None], candidates)[:, 0].abs()
+    uncertainty = point_sample(logits[:, None], candidates)[:, 0].sub(boundary).abs()
     num_uncertain = int(importance_ratio * num_points)
     chosen = uncertainty.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
     uncertain = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +86,12 @@ class Memory:
         """(B, Q, D) mask embeddings -> (B, Q, S) bool; a query that may look nowhere may look everywhere."""
         features = self.features[level]
         with torch.autocast(features.device.type, enabled=False):
-            inside = embeddings.to(features.dtype) @ features >= 0
+            inside = self.inside(embeddings.to(features.dtype) @ features)
         return inside | ~inside.any(dim=-1, keepdim=True)
+
+    def inside(self, masks: Tensor) -> Tensor:
+        """(B, Q, S) mask logits -> bool: where a mask is at least one half."""
+        return masks >= 0
 
 
 class MaskedLayers(nn.Module):
@@ -118,6 +122,30 @@ class MaskedLayers(nn.Module):
         for index, modules in enumerate(parts):
             yield index % NUM_LEVELS, *modules
 
+    def decode(
+        self,
+        memory: Memory,
+        queries: Tensor,
+        positions: Sequence[Tensor],
+        embed: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (L, B, Q, C), the same normalised, and mask embeddings (L, B, Q, D), as in the output.
+
+        queries (B, Q, C), their positions (B, Q, C) in each layer; `embed` makes mask embeddings of
+        normalised tokens.
+        """
+        x = queries
+        tokens, normed = [x], [self.decoder_norm(x)]
+        embeddings = [embed(normed[0])]
+        for (level, exchange, attend, feed_forward), places in zip(self.layers(), positions, strict=True):
+            allowed = memory.allowed(embeddings[-1], level)
+            x = attend(x, places, memory.keys[level], memory.values[level], allowed)
+            x = feed_forward(exchange(x, places))
+            tokens.append(x)
+            normed.append(self.decoder_norm(x))
+            embeddings.append(embed(normed[-1]))
+        return torch.stack(tokens), torch.stack(normed), torch.stack(embeddings)
+
 
 class MaskedDecoder(MaskedLayers):
     """`Pixels` -> `Mask2FormerOutput`. Parameters are named as in BalConpas.
@@ -125,6 +153,8 @@ class MaskedDecoder(MaskedLayers):
     Source: Mask2Former and BalConpas, modeling/transformer_decoder/mask2former_transformer_decoder.py
     (post-norm, no dropout).
     """
+
+    memory: ClassVar[type[Memory]] = Memory
 
     def __init__(self, config: Mask2FormerConfig, num_classes: int) -> None:
         super().__init__(config)
@@ -134,17 +164,10 @@ class MaskedDecoder(MaskedLayers):
 
     def forward(self, pixels: Pixels) -> Mask2FormerOutput:
         images = len(pixels.mask_features)
-        memory = Memory(pixels, self.level_embed.weight)
+        memory = self.memory(pixels, self.level_embed.weight)
         positions = self.query_embed.weight.expand(images, -1, -1)
-        x = self.query_feat.weight.expand(images, -1, -1)
-        tokens, normed = [x], [self.decoder_norm(x)]
-        embeddings = [self.mask_embed(normed[0])]
-        for level, exchange, attend, feed_forward in self.layers():
-            allowed = memory.allowed(embeddings[-1], level)
-            x = attend(x, positions, memory.keys[level], memory.values[level], allowed)
-            x = feed_forward(exchange(x, positions))
-            tokens.append(x)
-            normed.append(self.decoder_norm(x))
-            embeddings.append(self.mask_embed(normed[-1]))
-        logits = cast(Tensor, self.class_embeds(torch.stack(normed)))
-        return Mask2FormerOutput(logits, torch.stack(embeddings), pixels.mask_features, torch.stack(tokens))
+        queries = self.query_feat.weight.expand(images, -1, -1)
+        depth = len(self.transformer_ffn_layers)
+        tokens, normed, embeddings = self.decode(memory, queries, [positions] * depth, self.mask_embed)
+        logits = cast(Tensor, self.class_embeds(normed))
+        return Mask2FormerOutput(logits, embeddings, pixels.mask_features, tokens)

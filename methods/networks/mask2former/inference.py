@@ -44,7 +44,14 @@ def confident_queries(logits: Tensor, threshold: float) -> tuple[Tensor, Tensor,
 def panoptic_prediction(
     scores: Tensor, classes: Tensor, masks: Tensor, is_thing: Tensor, overlap_threshold: float = 0.8
 ) -> PanopticPrediction:
-    """Segments from the `confident_queries`: scores and classes (N,), their mask logits (N, H, W).
+    """`disjoint_segments` of the `confident_queries`: scores and classes (N,), mask logits (N, H, W)."""
+    return disjoint_segments(scores, classes, masks.float().sigmoid(), is_thing, overlap_threshold)
+
+
+def disjoint_segments(
+    scores: Tensor, classes: Tensor, masks: Tensor, is_thing: Tensor, overlap_threshold: float
+) -> PanopticPrediction:
+    """Segments of queries with scores and classes (N,) and masks σ (N, H, W) in 0..1.
 
     is_thing bool (K,). A pixel belongs to the query of the largest score · σ(mask); a query counts if that
     leaves it `overlap_threshold` of the pixels where σ ≥ 0.5, and there its segment lies. Stuff of one class
@@ -54,7 +61,6 @@ def panoptic_prediction(
     if not num_queries:
         nothing = torch.zeros(masks.shape[1:], dtype=torch.int32, device=device)
         return PanopticPrediction(nothing, classes)
-    masks = masks.float().sigmoid()
     owner = (scores[:, None, None] * masks).argmax(dim=0)
     inside = masks.gather(0, owner[None])[0] >= 0.5
     own_area = owner.flatten().bincount(minlength=num_queries)

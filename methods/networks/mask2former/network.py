@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +49,12 @@ class Mask2Former(PixelNetwork):
     Source: Mask2Former and BalConpas, maskformer_model.py.
     """
 
+    decoder: ClassVar[type[MaskedDecoder]] = MaskedDecoder
+
     def __init__(self, config: Mask2FormerConfig, num_classes: int) -> None:
         """`num_classes` of the first step, ∅ not counted."""
         super().__init__(config)
-        self.predictor = MaskedDecoder(config, num_classes)
+        self.predictor = self.decoder(config, num_classes)
 
     @property
     def num_classes(self) -> int:
