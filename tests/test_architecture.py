@@ -24,6 +24,7 @@ SHARED_BY_METHODS = {
     "methods.importance",
     "methods.local_pod",
     "methods.mask2former",
+    "methods.mask2former_assigned",
     "methods.mask2former_recipe",
     "methods.replay",
     "methods.segvit",

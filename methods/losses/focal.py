@@ -1,4 +1,4 @@
-"""Sigmoid focal loss of queries: every class of every query is a decision of its own."""
+"""Focal losses of queries' classes, which are a decision each (sigmoid) or one together (softmax)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,32 @@ def focal_class_cost(logits: Tensor, classes: Tensor) -> Tensor:
     positive = ALPHA * (1 - probabilities) ** GAMMA * -(probabilities + 1e-8).log()
     negative = (1 - ALPHA) * probabilities**GAMMA * -(1 - probabilities + 1e-8).log()
     return positive - negative
+
+
+def mean_focal_classification(
+    logits: Tensor, classes: Tensor, alpha: float = 5.0, gamma: float = 1.0, scale: float = 50.0
+) -> Tensor:
+    """(L,) means over images, queries and all K + 1 classes: ∅, class K, is one that is decided on too.
+
+    logits (L, B, Q, K + 1); classes int64 (L, B, Q). α weighs everything alike.
+    Source: ECLIPSE continual/method_wrapper/loss.py@sigmoid_focal_loss, whose last line is `scale`.
+    """
+    targets = F.one_hot(classes, logits.shape[-1]).to(logits)
+    losses: Tensor = torchvision.ops.sigmoid_focal_loss(logits, targets, alpha=-1, gamma=gamma)
+    return scale * alpha * losses.mean((1, 2, 3))
+
+
+def softmax_focal_classification(
+    logits: Tensor, classes: Tensor, alpha: float = 5.0, gamma: float = 1.0
+) -> Tensor:
+    """(L,) means over images and queries of α (1 − e^−ce)^γ ce, ce being the cross-entropy.
+
+    logits (L, B, Q, K + 1); classes int64 (L, B, Q), K where a query has no object, which weighs as much as
+    any class. Source: CoMFormer continual/method_wrapper/loss.py@focal_loss.
+    """
+    nll = F.cross_entropy(logits.float().flatten(0, 2), classes.flatten(), reduction="none")
+    losses = alpha * (1 - torch.exp(-nll)) ** gamma * nll
+    return losses.view_as(classes).mean((1, 2))
 
 
 def normalised_score(logits: Tensor, temperature: float = 0.06) -> Tensor:

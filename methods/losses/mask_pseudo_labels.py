@@ -41,6 +41,26 @@ def pseudo_segments(
     return Segments(classes[order][kept], owned[kept])
 
 
+@torch.no_grad()
+def uncovered_segments(
+    scores: Tensor, classes: Tensor, masks: Tensor, covered: Tensor, overlap_threshold: float = 0.5
+) -> Segments:
+    """What old queries with scores and classes (N,) and masks (N, H, W) in 0..1 say where no label is.
+
+    A pixel that is not `covered`, bool (H, W), belongs to the query of the largest score · mask. A query is
+    kept if its pixels, whatever its mask is there, are more than `overlap_threshold` of those where its mask
+    is at least one half. Source: CoMFormer continual/method_wrapper/maskformer.py@make_pseudolabels2.
+    """
+    if not len(classes):
+        return Segments(classes, torch.zeros(0, *covered.shape, dtype=torch.bool, device=covered.device))
+    owner = (scores[:, None, None] * masks).argmax(dim=0)
+    owned = (owner == torch.arange(len(classes), device=owner.device)[:, None, None]) & ~covered
+    inside = masks >= 0.5
+    segments, area, whole = owned & inside, owned.sum((1, 2)), inside.sum((1, 2))
+    kept = segments.any(dim=2).any(dim=1) & (area > overlap_threshold * whole)
+    return Segments(classes[kept], segments[kept])
+
+
 def merge_classes(segments: Segments) -> Segments:
     """One mask a class, in ascending order of the classes.
 

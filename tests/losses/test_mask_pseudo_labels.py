@@ -1,7 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from methods.losses.mask_pseudo_labels import merge_classes, pseudo_segments
+from methods.losses.mask_pseudo_labels import merge_classes, pseudo_segments, uncovered_segments
 from protocols.segments import Segments
 from tests.golden import wave
 
@@ -119,3 +120,26 @@ def test_no_gradient_and_half_precision():
     logits = masks()[0].requires_grad_()
     assert not pseudo_segments(scores, classes, logits, SIZE).masks.requires_grad
     assert len(pseudo_segments(scores.bfloat16(), classes, logits.bfloat16(), SIZE).classes)
+
+
+def test_golden_uncovered_segments():
+    # CoMFormer@640496b continual/method_wrapper/maskformer.py@make_pseudolabels2, three old classes
+    scores, classes = wave((1, 6, 4), 1.1, -0.2, 2).float()[0].softmax(-1).max(-1)
+    logits = 3 * wave((1, 6, 8, 10), 0.13, 0.2, 2).float() + wave((1, 6, 1, 1), 1.7, 0, 1).float()
+    shares = F.interpolate(logits, (32, 40), mode="bilinear", align_corners=False)[0].softmax(dim=0)
+    covered = torch.zeros(32, 40, dtype=torch.bool)
+    covered[:10, :22] = True
+    said = classes != 3
+    found = uncovered_segments(scores[said], classes[said], shares[said], covered)
+    assert found.classes.tolist() == [2, 0]
+    assert found.masks.sum((1, 2)).tolist() == [287, 203]
+    positions = (found.masks * wave((32, 40), 0.3, 0, 1)).sum((1, 2)).tolist()
+    assert positions == pytest.approx([-10.341744754802438, 20.61282427122254], abs=1e-9)
+
+
+def test_nobody_says_anything():
+    nothing = torch.zeros(0, dtype=torch.int64)
+    found = uncovered_segments(
+        torch.zeros(0), nothing, torch.zeros(0, 4, 6), torch.zeros(4, 6, dtype=torch.bool)
+    )
+    assert found.classes.shape == (0,) and found.masks.shape == (0, 4, 6)

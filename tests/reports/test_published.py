@@ -20,6 +20,7 @@ COUNTS = {
     "rcil": (5 * 6 + 7 + 4 * 4 + 6 * 3) + 20 + 8 * 5 + (4 * 6 + 3 * 11 + 2),
     "rcil-logs": 2 * (6 + 6 + 3 * 12),
     "ssul": 4 * (4 + 3 + 4),
+    "comformer": 2 + 1 + 1,
     "balconpas": 4 + 4 + 3 + 2 * 3,
     "mask2former": 4,
     "simcis": 3 * 4 + 3 * 3 + 3 * 4 + 2 * 4 * 3 + 9 * 2 + 20 * 3 + 3 * 3 + 3,
@@ -32,6 +33,7 @@ COUNTS = {
 OURS = {"finetune", "joint", "lwf", "lwf-mc", "ilt", "ewc", "pi", "rw", "mib", "plop", "rcil", "sdr"}
 OURS |= {"ewf"}
 OURS |= {"balconpas", "balconpas-r", "simcis", "finetune@mask2former", "joint@mask2former"}
+OURS |= {"comformer", "eclipse"}
 OURS |= {"segvitv2", "segvit-cit", "joint@segvit"}
 OTHERS = {
     "cit",
@@ -43,8 +45,6 @@ OTHERS = {
     "ploplong",
     "ssul",
     "ssul-m",
-    "comformer",
-    "eclipse",
     "comastre",
 }
 ROWS = [row for path in sorted(FOLDER.glob("*.toml")) for row in read_paper(path)]

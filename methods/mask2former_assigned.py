@@ -1,0 +1,49 @@
+"""How CoMFormer and ECLIPSE read their networks: every pixel belongs to one query, or to none."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from methods.mask2former import STRIDE, SetPredictionMethod
+from methods.networks.mask2former.inference import disjoint_segments, resize_logits
+from methods.networks.mask2former.sigmoid_inference import resize_classes
+from methods.predictions import PanopticPrediction
+
+
+class AssigningMethod(SetPredictionMethod):
+    """A semantic prediction is a panoptic one, of stuff alone; pixels of no query are background.
+
+    Source: CoMFormer and ECLIPSE, maskformer_model.py@MaskFormer.semantic_inference with `MASK_BG False`,
+    panoptic_inference.
+    """
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """(..., K + 1) class logits -> scores in 0..1, that of ∅ last."""
+        return logits.softmax(dim=-1)
+
+    def mask_scores(self, logits: Tensor) -> Tensor:
+        """(Q, H, W) mask logits of one image -> 0..1."""
+        return logits.sigmoid()
+
+    def predict_image(self, image: Tensor, size: tuple[int, int]) -> Tensor | PanopticPrediction:
+        output = self.network(image)
+        all_scores = self.class_scores(output.logits[0].float())
+        scores, classes = all_scores.max(dim=-1)
+        said = (classes < all_scores.shape[-1] - 1) & (scores > self.recipe.object_threshold)
+        masks, seen = output.masks[0], (image.shape[2], image.shape[3])
+        padded = (STRIDE * masks.shape[1], STRIDE * masks.shape[2])
+        threshold = self.recipe.overlap_threshold
+        if self.protocol.task != "semantic":
+            masks = self.mask_scores(resize_logits(masks, padded, seen, size))
+            things = self.is_thing(image.device)
+            return disjoint_segments(scores[said], classes[said], masks[said], things, threshold)
+        # Here the classes are resized, and not the masks.
+        masks = self.mask_scores(resize_logits(masks, padded, padded, padded))
+        stuff = torch.zeros(all_scores.shape[-1] - 1, dtype=torch.bool, device=image.device)
+        found = disjoint_segments(scores[said], classes[said], masks[said], stuff, threshold)
+        channels = torch.cat([found.channels.new_zeros(1), found.channels + 1])[found.ids.long()]
+        if not self.protocol.background:  # no channel says "nothing": the likeliest class does
+            shares = torch.einsum("qk,qhw->khw", all_scores[:, :-1], masks)
+            channels = torch.where(channels > 0, channels - 1, shares.argmax(dim=0))
+        return resize_classes(channels[: seen[0], : seen[1]], size)
