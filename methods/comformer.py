@@ -59,18 +59,21 @@ class CoMFormer(AssigningMethod, Mask2FormerMethod):
 
     @classmethod
     def default_hyperparameters(cls, protocol: Protocol, scale: str) -> Hyperparameters:
-        """`scripts/adps.sh` and `ade.sh`, of 50 classes a step, have other weights (the README has 10)."""
-        values = cls.Hyperparameters()
+        """`scripts/adps.sh` and `ade.sh`, of 50 classes a step, have other weights (the README has 10).
+
+        At small scale distillation grows as the recipe's `class_weight` does, to keep its share.
+        """
+        weight = 10.0
         if len(protocol.steps[-1].classes) >= 50:
-            values = replace(values, distillation_weight=0.5 if protocol.task == "semantic" else 5.0)
-        return values
+            weight = 0.5 if protocol.task == "semantic" else 5.0
+        return cls.Hyperparameters(weight if scale == "paper" else 5 * weight)
 
     @classmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> Mask2FormerRecipe:
         recipe = super().default_recipe(protocol, scale)
         recipe = replace(recipe, object_threshold=0.0, overlap_threshold=0.0)
-        if scale != "paper":
-            return recipe
+        if scale != "paper":  # ours: ∅ weighs as much as a class, and with 25 masks would be left behind
+            return replace(recipe, class_weight=10.0)
         return replace(
             recipe,
             batch=16 if protocol.task == "semantic" else 8,
