@@ -76,6 +76,14 @@ class Method(ABC):
         "tensors",
         "restore",
         "parameter_groups",
+        # Of the families' bases.
+        "make_network",
+        "targets",
+        "match",
+        "set_losses",
+        "mask_losses",
+        "class_scores",
+        "mask_scores",
     )
     family: ClassVar[str] = ""
     """The network that the methods of a family share, as in `finetune@mask2former`."""
