@@ -27,7 +27,6 @@ from benchmarks.slurm import SlurmOptions, jobs_in_queue, why_ended
 from benchmarks.status import states
 from benchmarks.store import Store
 
-EXECUTORS = ("slurm", "local")
 LAG = 60.0
 """Seconds until what a job wrote is seen on every machine that shares the folder by NFS (`acdirmax`)."""
 INSTALL = 'submitit is not installed; give: pip install -e ".[slurm]"'
@@ -49,7 +48,7 @@ class Cluster:
     """Submits runs and waits for them: what `SideBySide` is to processes of this machine."""
 
     kind: str
-    """One of EXECUTORS; "local" runs the same jobs on this machine, `jobs` at once."""
+    """"slurm", or "local", which runs the same jobs on this machine, `jobs` at once."""
     arguments: Sequence[str]
     folder: Path
     options: RunOptions

@@ -25,9 +25,6 @@ class HeadConfig:
     pooling_size: int | None = 32
 
 
-#: Dilations of the official head at output stride 8; 32, not 36.
-DILATIONS_OUTPUT_STRIDE_8 = (12, 24, 32)
-
 #: For 64-pixel images at output stride 4, with `resnet-mini`.
 HEAD_MINI = HeadConfig(hidden_channels=32, out_channels=64, dilations=(2, 4, 6), pooling_size=16)
 
