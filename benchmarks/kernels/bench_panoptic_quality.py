@@ -1,7 +1,7 @@
 """Panoptic quality of 100 synthetic 512 x 512 images, beside panopticapi's loop in one process.
 
 `pytest benchmarks/kernels/bench_panoptic_quality.py --benchmark-enable --benchmark-only -n0`; panopticapi is
-no dependency of ours and skipped where it cannot be imported. It reads PNGs; `reading` is how long that takes.
+no dependency of ours, and skipped where it cannot be imported. It reads PNGs: `reading` is how long it takes.
 """
 
 from pathlib import Path

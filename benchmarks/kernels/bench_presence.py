@@ -1,7 +1,7 @@
 """First build of the presence index: two workers against a plain loop with Pillow, over a folder of masks.
 
-`MASKS=DIR pytest benchmarks/kernels/bench_presence.py --benchmark-enable --benchmark-only -n0`, where DIR holds
-a VOC2012 folder with its masks; without it, the bench is skipped.
+`MASKS=DIR pytest benchmarks/kernels/bench_presence.py --benchmark-enable --benchmark-only -n0`, where DIR
+holds a VOC2012 folder with its masks; without it, the bench is skipped.
 """
 
 import os
