@@ -115,14 +115,13 @@ def _explain(protocol: Protocol) -> list[str]:
             "there is no background class: whatever a step does not learn is ignored in training and test"
         ]
     zero = "background" if protocol.zero_is_background else "pixels without a class"
-    learnt = {label for step in protocol.steps for label in step.classes}
     sentences = [
         "in training only the step's own classes are labelled; old and future ones look like background",
         f"in training void pixels (255) are {_plural(_fate(protocol, rules.void_in_training))}",
         f"at test future classes are {_plural(_fate(protocol, rules.future_at_test))}, {zero} "
         f"{'is' if protocol.zero_is_background else 'are'} {_scored(protocol)}; void is ignored",
     ]
-    if len(learnt) < len(protocol.class_names) - 1:
+    if protocol.left_out:
         fate = _plural(_fate(protocol, protocol.other_classes))
         sentences.append(f"classes that no step learns are {fate} in training and test")
     return sentences

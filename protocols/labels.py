@@ -74,8 +74,7 @@ def _table(protocol: Protocol) -> Table:
     """(256,) uint8, all 255 except the classes that no step learns."""
     lut = np.full(256, IGNORE, dtype=np.uint8)
     if protocol.background:
-        left_out = set(range(1, len(protocol.class_names))) - set(_learnt(protocol))
-        lut[sorted(left_out)] = protocol.other_classes
+        lut[protocol.left_out] = protocol.other_classes
     return lut
 
 

@@ -167,7 +167,7 @@ class StepData:
 
         Where a batch is seen in several passes, each is yielded by itself.
         """
-        samples = [*self.train, *(entry.sample for entry in self.replay)]
+        samples = self._training_samples
         luts = [self.training_lut] * len(self.train)
         luts += [replay_lut(self.protocol, self.index, entry.labels) for entry in self.replay]
         task = self.protocol.task
@@ -186,7 +186,7 @@ class StepData:
 
     def samples_of_batch(self, iteration: int) -> list[Sample]:
         """What batch number `iteration`, from 0 on, is made of, in all processes together."""
-        samples = [*self.train, *(entry.sample for entry in self.replay)]
+        samples = self._training_samples
         batches = _ShuffledBatches(len(samples), self.batch, iteration + 1, iteration, self.seed, WHOLE)
         return [samples[number] for batch in batches for number, _ in batch]
 
@@ -196,7 +196,7 @@ class StepData:
         Every process gets all of them, so that all come to the same.
         """
         whole = replace(self, share=Share(passes=self.share.parts))
-        return whole.training_batches(batches_per_epoch(len(self.train) + len(self.replay), self.batch))
+        return whole.training_batches(batches_per_epoch(len(self._training_samples), self.batch))
 
     def test_batches(self) -> Iterator[Batch]:
         """Every test image once, in list order, centre-cropped, with the labels of the test rule.
@@ -235,6 +235,11 @@ class StepData:
                 yield TestImage(image, size, segments=truth, channels=channels)
             else:
                 yield TestImage(image, size, labels=self._there(truth).long())
+
+    @property
+    def _training_samples(self) -> list[Sample]:
+        """Those of the step, then those of the memory."""
+        return [*self.train, *(entry.sample for entry in self.replay)]
 
     def _batch(self, images: Tensor, targets: Tensor, classes: Sequence[Tensor], is_last_pass: bool) -> Batch:
         """On the device: pixels normalised, and masks made from the numbers of the segments."""

@@ -91,6 +91,12 @@ class Protocol:
         """Whether label id 0 is true background (VOC), not what nobody labelled (ADE, Cityscapes)."""
         return self.class_names[BACKGROUND] == "background"
 
+    @property
+    def left_out(self) -> list[int]:
+        """Label ids of the classes that no step learns, ascending."""
+        last = self.steps[-1]
+        return sorted(set(range(1, len(self.class_names))) - set(last.old_classes + last.classes))
+
     def is_division(self, division: str) -> bool:
         """Whether this is the named division of its data set, such as "voc-15-1", in any setting or order."""
         return self.name == division or self.name.startswith(tuple(division + mark for mark in "-+@"))

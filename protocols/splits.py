@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from protocols.datasets import Dataset, Sample
 from protocols.datasets.segment_table import Counts
-from protocols.domains import domain_indices
+from protocols.domains import Indices, domain_indices
 from protocols.partition import assign_steps
 from protocols.presence import Presence, count, presence, segment_counts
 from protocols.protocol import BACKGROUND, IGNORE, Protocol
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,9 @@ def train_indices(protocol: Protocol, dataset: Dataset, present: Presence) -> li
     for step in protocol.steps:
         chosen = present[:, list(step.classes)].any(axis=1)
         if protocol.setting == "disjoint":
-            allowed = [BACKGROUND, IGNORE, *step.old_classes, *step.classes]
-            chosen &= ~np.delete(present, allowed + _left_out(protocol), axis=1).any(axis=1)
+            # Classes that no step learns are never "future", so they block no image.
+            allowed = [BACKGROUND, IGNORE, *step.old_classes, *step.classes, *protocol.left_out]
+            chosen &= ~np.delete(present, allowed, axis=1).any(axis=1)
         result.append(np.flatnonzero(chosen))
     return result
 
@@ -115,12 +113,6 @@ def check_steps(protocol: Protocol, steps: Sequence[StepSamples]) -> None:
             f"{missing[0]}: {len(missing)} of {len(photographs)} images are not on disk, this is the first: "
             "extract the images again or correct the list"
         )
-
-
-def _left_out(protocol: Protocol) -> list[int]:
-    """Label ids of classes that no step learns: they are never "future", so they block no image."""
-    last = protocol.steps[-1]
-    return sorted(set(range(1, len(protocol.class_names))) - set(last.old_classes) - set(last.classes))
 
 
 def _pick(samples: Sequence[Sample], indices: Indices) -> tuple[Sample, ...]:
