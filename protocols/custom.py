@@ -1,4 +1,4 @@
-"""A user's own protocol from a TOML file; `protocols/examples` has two that run."""
+"""A user's own protocol from a TOML file; `protocols/examples` has some that run."""
 
 from __future__ import annotations
 

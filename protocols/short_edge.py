@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from protocols.colours import jitter
+from protocols.protocol import IGNORE
 
 PADDING = 128
 """Of the image, before it is normalised. There the labels are 255 and no segment lies."""
@@ -78,7 +79,7 @@ class ShortEdgeCrop:
         target = target[from_rows[:, None], from_columns]
         if random.random() < 0.5:
             pixels, target = pixels[:, ::-1], target[:, ::-1]
-        return self._padded(pixels, target, 0 if segments else 255)
+        return self._padded(pixels, target, 0 if segments else IGNORE)
 
     def for_test(self, image: Image.Image) -> Tensor:
         """uint8 (3, h, w): the image with its short side made `short_side`."""
