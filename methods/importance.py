@@ -18,6 +18,7 @@ from methods.losses.importance import (
     min_max_normalised,
     quadratic_penalty,
 )
+from methods.method import split_off
 from ops.processes import num_processes, sum_over_processes
 from protocols.loading import Batch, StepData
 from protocols.protocol import Step
@@ -95,13 +96,13 @@ class ImportanceMethod(DeepLabMethod):
         return {**super().tensors(), **named}
 
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
-        super().restore(step, {name: t for name, t in tensors.items() if not name.startswith(PREFIX)})
+        network, statistics = split_off(tensors, PREFIX)
+        super().restore(step, network)
         device = next(self.network.parameters()).device
         self.statistics = defaultdict(dict)
-        for name, tensor in tensors.items():
-            if name.startswith(PREFIX):
-                kind, parameter = name.removeprefix(PREFIX).split(".", 1)
-                self.statistics[kind][parameter] = tensor.to(device)
+        for name, tensor in statistics.items():
+            kind, parameter = name.split(".", 1)
+            self.statistics[kind][parameter] = tensor.to(device)
 
     def lacks(self, step: Step, tensors: Mapping[str, Tensor]) -> str:
         return "" if any(name.startswith(PREFIX) for name in tensors) else "the importance of the parameters"

@@ -219,3 +219,10 @@ class Method(ABC):
 
 
 MethodClass = type[Method]
+
+
+def split_off(tensors: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """For `restore`: the tensors without those of a `carried` prefix, and those by their names behind it."""
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+    found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    return rest, found

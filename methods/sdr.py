@@ -27,7 +27,7 @@ from methods.losses.prototypes import (
 )
 from methods.losses.segmentation import cross_entropy
 from methods.losses.unbiased import unbiased_losses
-from methods.method import Info
+from methods.method import Info, split_off
 from methods.networks.backbones import Backbone
 from methods.networks.segmenter import SegmenterOutput
 from ops.processes import sum_over_processes
@@ -183,14 +183,11 @@ class SDR(DeepLabMethod):
         return {**super().tensors(), **means, COUNTS: self.counts}
 
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
-        super().restore(step, {name: t for name, t in tensors.items() if not name.startswith(PREFIX)})
+        network, kept = split_off(tensors, PREFIX)
+        super().restore(step, network)
         device = next(self.network.parameters()).device
-        self.prototypes = {
-            layout: tensors[f"{PREFIX}{layout}"].to(device)
-            for layout in (Layout.ROWS, Layout.TRUE)
-            if f"{PREFIX}{layout}" in tensors
-        }
         self.counts = tensors.get(COUNTS, self.counts).to(device)
+        self.prototypes = {layout: kept[layout].to(device) for layout in Layout if layout in kept}
 
     def lacks(self, step: Step, tensors: Mapping[str, Tensor]) -> str:
         return "" if COUNTS in tensors else "the prototypes of the classes"

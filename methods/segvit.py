@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.losses.attention_to_mask import classes_shown, mask_losses, presence_loss
-from methods.method import Method
+from methods.method import Method, split_off
 from methods.networks.segmenter import upsample
 from methods.networks.segvit import HeadOutput, SegViT
 from methods.networks.segvit.checkpoints import adapt_official_state, load_encoder_weights
@@ -124,9 +124,9 @@ class SegViTMethod(Method):
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
         self.step = step
         self.grow_to(step)
-        kept = {k.removeprefix(TEACHERS): v for k, v in tensors.items() if k.startswith(TEACHERS)}
+        network, kept = split_off(tensors, TEACHERS)
         self.teachers.load_state_dict(kept)
-        self.network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(TEACHERS)})
+        self.network.load_state_dict(network)
 
     def tensors(self) -> dict[str, Tensor]:
         kept = {f"{TEACHERS}{name}": tensor for name, tensor in self.teachers.state_dict().items()}

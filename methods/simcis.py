@@ -19,7 +19,7 @@ from methods.losses.query_distillation import selection_consistency
 from methods.losses.set_prediction import mask_losses, num_masks, target_classes
 from methods.mask2former import DICE_WEIGHT, MASK_WEIGHT, STRIDE, SetPredictionMethod
 from methods.mask2former_recipe import Mask2FormerRecipe
-from methods.method import Info
+from methods.method import Info, split_off
 from methods.networks.mask2former.inference import panoptic_prediction, resize_logits
 from methods.networks.mask2former.sigmoid_inference import (
     assigned_classes,
@@ -366,5 +366,6 @@ class SimCIS(SetPredictionMethod):
         return "the bank of queries (fake_query.pkl beside the official checkpoint)" if needed else ""
 
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:
-        self.bank.restore({k.removeprefix(BANK): t for k, t in tensors.items() if k.startswith(BANK)})
-        super().restore(step, {k: t for k, t in tensors.items() if not k.startswith(BANK)})
+        network, bank = split_off(tensors, BANK)
+        self.bank.restore(bank)
+        super().restore(step, network)
