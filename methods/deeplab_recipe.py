@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -53,8 +54,7 @@ def paper(protocol: Protocol) -> DeepLabRecipe:
     A division without a script (voc-5-3, ade-50-50, cityscapes-domain-11-5 and others) has the schedule of
     its data set; `source` says so.
     """
-    script = next((path for division, path in SCRIPTS.items() if protocol.is_division(division)), "")
-    source = f"PLOP scripts/{script}" if script else "no script; as the others of its data set"
+    source = source_in("PLOP", SCRIPTS, protocol)
     if protocol.dataset == "ade":
         return DeepLabRecipe(epochs=60, later_epochs=60, source=source)
     if protocol.dataset == "cityscapes":
@@ -62,6 +62,12 @@ def paper(protocol: Protocol) -> DeepLabRecipe:
     # "30 epochs at the first step of 10-1, then 10": PLOP README.
     later = 10 if protocol.is_division("voc-10-1") else 30
     return DeepLabRecipe(epochs=30, later_epochs=later, source=source)
+
+
+def source_in(repository: str, scripts: Mapping[str, str], protocol: Protocol) -> str:
+    """`Recipe.source` of the script of the protocol's division, or of none."""
+    script = next((path for division, path in scripts.items() if protocol.is_division(division)), "")
+    return f"{repository} scripts/{script}" if script else "no script; as the others of its data set"
 
 
 def mini(protocol: Protocol) -> DeepLabRecipe:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.deeplab_recipe import DeepLabRecipe
+from methods.deeplab_recipe import DeepLabRecipe, source_in
 from methods.local_pod import LocalPODMethod
 from methods.losses.unbiased import unbiased_losses
 from methods.method import Info
@@ -78,10 +78,9 @@ class EWF(LocalPODMethod):
     @classmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> DeepLabRecipe:
         recipe = super().default_recipe(protocol, scale)
-        script = next((path for division, path in SCRIPTS.items() if protocol.is_division(division)), "")
-        if scale != "paper" or not script:
+        if scale != "paper" or not any(map(protocol.is_division, SCRIPTS)):
             return recipe
-        recipe = dataclasses.replace(recipe, source=f"EWF scripts/{script}")
+        recipe = dataclasses.replace(recipe, source=source_in("EWF", SCRIPTS, protocol))
         if protocol.is_division("ade-100-50"):
             return dataclasses.replace(recipe, batch=48)  # 12 on each of 4 GPUs; 6 in all other scripts
         # 30 epochs in the later steps of 10-1 too, where PLOP has 10.

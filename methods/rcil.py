@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.deeplab import DeepLabMethod
-from methods.deeplab_recipe import DeepLabRecipe
+from methods.deeplab_recipe import DeepLabRecipe, source_in
 from methods.losses.distillation import unbiased_distillation
 from methods.losses.features import schedule
 from methods.losses.pooled_cube import pooled_cube_channel, pooled_cube_space
@@ -103,9 +103,7 @@ class RCIL(DeepLabMethod):
         recipe = super().default_recipe(protocol, scale)
         if scale != "paper":
             return recipe
-        script = next((path for division, path in SCRIPTS.items() if protocol.is_division(division)), "")
-        source = f"RCIL scripts/{script}" if script else "no script; as the others of its data set"
-        recipe = dataclasses.replace(recipe, source=source)
+        recipe = dataclasses.replace(recipe, source=source_in("RCIL", SCRIPTS, protocol))
         if protocol.dataset == "ade":
             return recipe  # lr 0.01 and 0.001, as the family
         if protocol.is_domain_incremental:
