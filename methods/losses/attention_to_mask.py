@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.losses.set_prediction import soft_dice_loss
 from methods.networks.segmenter import upsample
 from ops.processes import mean_number
 from protocols.protocol import IGNORE
@@ -54,6 +55,4 @@ def mask_losses(masks: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, T
     cross = F.binary_cross_entropy_with_logits(logits, targets, weight=0.75 - 0.5 * targets, reduction="none")
     # One minus the probability of what is true is the distance to it.
     focal = (cross * (inside - targets).square()).mean(2)
-    both = inside.sum(2) + targets.sum(2)
-    dice = 1 - (2 * (inside * targets).sum(2) + 1) / (both + 1)
-    return focal.sum(1) / num_pairs, dice.sum(1) / num_pairs
+    return focal.sum(1) / num_pairs, soft_dice_loss(inside, targets).sum(1) / num_pairs

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = 255
+from protocols.protocol import IGNORE
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, pixel_weights: Tensor | None = None) -> Tensor:

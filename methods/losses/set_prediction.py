@@ -68,7 +68,11 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """(M, P) logits and labels in 0..1 -> (M,); criterion.py@dice_loss before its sum."""
-    probabilities = logits.sigmoid()
+    return soft_dice_loss(logits.sigmoid(), labels)
+
+
+def soft_dice_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """(..., P) probabilities and labels in 0..1 -> (...): one less the dice coefficient, each sum plus 1."""
     both = probabilities.sum(-1) + labels.sum(-1)
     return 1 - (2 * (probabilities * labels).sum(-1) + 1) / (both + 1)
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from methods.losses.matching import Matching, assign, padded_size
 from methods.losses.point_sampling import Draw, point_sample, sample_binary, uncertain_points
+from methods.losses.set_prediction import soft_dice_loss
+from methods.networks.mask2former.decoder import mask_logits
 from protocols.segments import Segments
 
 
 def log_masks(embeddings: Tensor, features: Tensor) -> Tensor:
     """(L, B, Q, D) mask embeddings and features (B, D, h, w) -> (L, B, Q, h, w), a distribution over Q."""
-    with torch.autocast(features.device.type, enabled=False):
-        logits = embeddings.to(features.dtype) @ features.flatten(2)
-    return logits.log_softmax(dim=2).unflatten(3, features.shape[2:])
+    return mask_logits(embeddings, features).log_softmax(dim=2)
 
 
 def harmonic_costs(probabilities: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
@@ -78,7 +78,6 @@ def soft_mask_losses(
     )
     both = torch.stack([chosen, chosen.exp()], dim=1)
     log_probabilities, probabilities = point_sample(both, points).unbind(dim=1)
-    cross_entropy = -(log_probabilities * labels).mean(-1)
-    overlap = 2 * (probabilities * labels).sum(-1) + 1
-    dice = 1 - overlap / (probabilities.sum(-1) + labels.sum(-1) + 1)
-    return tuple(loss.view(len(masks), -1).sum(1) / divisor for loss in (cross_entropy, dice))  # type: ignore[return-value]
+    losses = -(log_probabilities * labels).mean(-1), soft_dice_loss(probabilities, labels)
+    cross_entropy, dice = (loss.view(len(masks), -1).sum(1) / divisor for loss in losses)
+    return cross_entropy, dice

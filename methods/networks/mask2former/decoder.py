@@ -54,9 +54,9 @@ class Mask2FormerOutput:
 
 
 def mask_logits(embeddings: Tensor, features: Tensor) -> Tensor:
-    """(B, Q, D) and (B, D, h, w) -> (B, Q, h, w), of the features' type under autocast too."""
+    """(..., B, Q, D) and (B, D, h, w) -> (..., B, Q, h, w), of the features' type under autocast too."""
     with torch.autocast(features.device.type, enabled=False):
-        return (embeddings.to(features.dtype) @ features.flatten(2)).unflatten(2, features.shape[2:])
+        return (embeddings.to(features.dtype) @ features.flatten(2)).unflatten(-1, features.shape[2:])
 
 
 class Memory:
