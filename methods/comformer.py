@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -130,13 +130,12 @@ class CoMFormer(AssigningMethod, Mask2FormerMethod):
             "dice": DICE_WEIGHT * dice.sum(),
         }
 
-    def official_tensors(self, step: Step, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def official_tensors(self, step: Step, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Officially ∅ is a layer of its own, the first; the layers of the steps follow."""
-        named = super().official_tensors(step, dict(state))
-        layer = "predictor.class_embeds.0.cls.{}.{}"
+        named = super().official_tensors(step, state)
         for name in ("weight", "bias"):
-            heads = [named.pop(layer.format(t, name)) for t in range(step.index + 2)]
-            named[f"predictor.class_embeds.0.{name}"] = torch.cat([heads[1], heads[0]])
-            for index, head in enumerate(heads[2:], 1):
-                named[f"predictor.class_embeds.{index}.{name}"] = head
+            layers = [named.pop(f"predictor.class_embed.cls.{t}.{name}") for t in range(step.index + 2)]
+            nothing, first, *later = layers
+            for index, layer in enumerate([torch.cat([first, nothing]), *later]):
+                named[f"predictor.class_embeds.{index}.{name}"] = layer
         return named

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -17,7 +16,6 @@ from methods.mask2former import DICE_WEIGHT, MASK_WEIGHT
 from methods.mask2former_assigned import AssigningMethod
 from methods.mask2former_recipe import Mask2FormerRecipe
 from methods.method import Info
-from methods.networks.mask2former.checkpoints import ours
 from methods.networks.mask2former.decoder import Mask2FormerOutput
 from methods.networks.mask2former.prompts import PromptedMask2Former, manipulated_logits
 from protocols.loading import Batch, StepData
@@ -186,6 +184,3 @@ class Eclipse(AssigningMethod):
             deltas = torch.where(group_of_query == 0, first, later)
             logits = manipulated_logits(logits, group_of_query, group_of_class, deltas)
         return logits.sigmoid()
-
-    def official_tensors(self, step: Step, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {ours(name): tensor for name, tensor in state.items() if not name.startswith("criterion.")}

@@ -135,7 +135,7 @@ class SetPredictionMethod(Method):
         return torch.tensor([label in self.protocol.things for label in self.class_labels], device=device)
 
     def official_tensors(self, step: Step, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`model` of a checkpoint of Mask2Former, BalConpas or SimCIS."""
+        """`model` of a checkpoint of Mask2Former or of a method on it."""
         return adapt_official_state(state)
 
     def restore(self, step: Step, tensors: dict[str, Tensor]) -> None:

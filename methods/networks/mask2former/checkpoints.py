@@ -1,4 +1,4 @@
-"""Official checkpoints of Mask2Former, BalConpas and SimCIS: their parameter names -> ours."""
+"""Official checkpoints of Mask2Former and of the methods on it: their parameter names -> ours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from methods.networks.mask2former.names import torchvision_name
 
 #: Weights of the criterion; SimCIS's one box head again, once for each layer.
 _NOT_OURS = re.compile(r"criterion\.|sem_seg_head\.predictor\.bbox_embed\.")
+#: Mask2Former's one linear class head: the first of those that grow.
+_CLASS_HEAD = re.compile(r"predictor\.class_embed\.(?=weight$|bias$)")
 
 
-def ours(key: str) -> str:
+def _our_name(key: str) -> str:
     """Our name of an official parameter: torchvision's in the body, the official one in the rest."""
     if key.startswith("backbone."):
         return "backbone." + torchvision_name(key.removeprefix("backbone."))
@@ -23,10 +25,10 @@ def ours(key: str) -> str:
 
 def adapt_official_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameters of an official checkpoint, without the weights of its criterion, by our names."""
-    renamed = {ours(key): value for key, value in state.items() if not _NOT_OURS.match(key)}
+    renamed = {_our_name(key): value for key, value in state.items() if not _NOT_OURS.match(key)}
     if "predictor.enc_output.weight" in renamed:
         return renamed  # SimCIS, whose class head does not grow
-    return {k.replace(".class_embed.", ".class_embeds.0."): value for k, value in renamed.items()}
+    return {_CLASS_HEAD.sub("predictor.class_embeds.0.", k): value for k, value in renamed.items()}
 
 
 def load_official_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
