@@ -18,7 +18,7 @@ from methods.mask2former_assigned import AssigningMethod
 from methods.mask2former_recipe import Mask2FormerRecipe
 from methods.method import Info
 from methods.networks.mask2former.decoder import Mask2FormerOutput
-from methods.networks.mask2former.inference import resize_logits
+from methods.networks.mask2former.inference import confident_queries, resize_logits
 from methods.networks.mask2former.soft_masks import SoftMask2Former
 from protocols.loading import Batch
 from protocols.protocol import Protocol, Step
@@ -106,13 +106,12 @@ class CoMFormer(AssigningMethod, Mask2FormerMethod):
         """What the old network sees where no label is, however unsure of it (`PSEUDO_THRESHOLD` 0)."""
         found = []
         for logits, masks, label in zip(old_output.logits, old_output.masks, labelled, strict=True):
-            scores, classes = logits.float().softmax(dim=-1).max(dim=-1)
-            said = classes < logits.shape[-1] - 1
+            index, scores, classes = confident_queries(logits, threshold=0.0)
             size = (label.masks.shape[1], label.masks.shape[2])
-            shares = self.mask_scores(resize_logits(masks, size, size, size))[said]
+            shares = self.mask_scores(resize_logits(masks, size, size, size))[index]
             covered = label.masks.any(dim=0)
             overlap = self.hyperparameters.pseudo_overlap
-            found.append(uncovered_segments(scores[said], classes[said], shares, covered, overlap))
+            found.append(uncovered_segments(scores, classes, shares, covered, overlap))
         return found
 
     def soft_losses(self, output: Mask2FormerOutput, targets: Sequence[Segments]) -> dict[str, Tensor]:

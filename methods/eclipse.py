@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.losses.focal import mean_focal_classification
 from methods.losses.matching import match
-from methods.losses.set_prediction import mask_losses, num_masks, target_classes
+from methods.losses.set_prediction import target_classes
 from methods.mask2former import DICE_WEIGHT, MASK_WEIGHT
 from methods.mask2former_assigned import AssigningMethod
 from methods.mask2former_recipe import Mask2FormerRecipe
@@ -153,21 +153,22 @@ class Eclipse(AssigningMethod):
         self, output: Mask2FormerOutput, batch: Batch, class_weight: float
     ) -> dict[str, Tensor]:
         """Classes, masks and dice of all predictions, weighted and summed over them."""
-        targets, points = self.targets(batch), self.recipe.num_points
-        logits, embeddings, features = output.layer_logits, output.mask_embeddings, output.mask_features
-        weights = (class_weight, MASK_WEIGHT, DICE_WEIGHT)
-        matching = match(logits, embeddings, features, targets, points, weights)
+        targets, logits = self.targets(batch), output.layer_logits
+        matching = match(
+            logits,
+            output.mask_embeddings,
+            output.mask_features,
+            targets,
+            self.recipe.num_points,
+            (class_weight, MASK_WEIGHT, DICE_WEIGHT),
+        )
         classes = target_classes(matching, targets, logits.shape[2], logits.shape[3] - 1)
         choice = self.hyperparameters
         focal = mean_focal_classification(
             logits, classes, choice.focal_alpha, choice.focal_gamma, choice.focal_scale
         )
-        masks, dice = mask_losses(embeddings, features, targets, matching, num_masks(targets), points)
-        return {
-            "class": class_weight * focal.sum(),
-            "mask": MASK_WEIGHT * masks.sum(),
-            "dice": DICE_WEIGHT * dice.sum(),
-        }
+        masks, dice = self.mask_losses(output, targets, matching)
+        return {"class": class_weight * focal.sum(), "mask": masks, "dice": dice}
 
     def class_scores(self, logits: Tensor) -> Tensor:
         """Officially ∅ is manipulated as soon as there are prompts."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.losses.balanced_classification import balanced_class_loss
-from methods.losses.matching import Matching, match
+from methods.losses.matching import Matching, match, padded_size
 from methods.losses.set_prediction import class_loss, mask_losses, num_masks, target_classes
 from methods.mask2former_recipe import SCALES, Mask2FormerRecipe
 from methods.method import Method
@@ -34,8 +34,6 @@ from protocols.segments import Segments, segments_of_labels
 
 MASK_WEIGHT, DICE_WEIGHT = 5.0, 5.0
 """Of the costs and of the losses: Mask2Former `config.py@add_maskformer2_config` and its YAML files."""
-STRIDE = 4
-"""Of the masks."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -118,6 +116,20 @@ class SetPredictionMethod(Method):
         old = 0 if self.protocol.is_domain_incremental else self.num_old_classes
         end = old + len(self.step.classes)
         return torch.stack([((t.classes < old) | (t.classes >= end)).any() for t in targets])
+
+    def mask_losses(
+        self, output: Mask2FormerOutput, targets: Sequence[Segments], matching: Matching
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and dice loss of the matched masks of all predictions, weighted and summed."""
+        masks, dice = mask_losses(
+            output.mask_embeddings,
+            output.mask_features,
+            targets,
+            matching,
+            num_masks(targets),
+            self.recipe.num_points,
+        )
+        return MASK_WEIGHT * masks.sum(), DICE_WEIGHT * dice.sum()
 
     @torch.no_grad()
     def teacher_output(self, images: Tensor) -> Any:
@@ -208,28 +220,13 @@ class Mask2FormerMethod(SetPredictionMethod):
             of_class = balanced_class_loss(logits, classes, num_matched, replayed)
         return {"class": self.recipe.class_weight * of_class.sum(), "mask": masks, "dice": dice}
 
-    def mask_losses(
-        self, output: Mask2FormerOutput, targets: Sequence[Segments], matching: Matching
-    ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and dice loss of the matched masks of all predictions, weighted and summed."""
-        masks, dice = mask_losses(
-            output.mask_embeddings,
-            output.mask_features,
-            targets,
-            matching,
-            num_masks(targets),
-            self.recipe.num_points,
-        )
-        return MASK_WEIGHT * masks.sum(), DICE_WEIGHT * dice.sum()
-
     def predict_image(
         self, image: Tensor, size: tuple[int, int]
     ) -> Tensor | PanopticPrediction | InstancePrediction:
         """Semantic scores are resized to the photograph; for the other tasks the masks are."""
         output = self.network(image)
         logits, masks = output.logits[0], output.masks[0]
-        seen = (image.shape[2], image.shape[3])
-        padded = (STRIDE * masks.shape[1], STRIDE * masks.shape[2])
+        seen, padded = (image.shape[2], image.shape[3]), padded_size(masks)
         if self.protocol.task == "semantic":
             scores = semantic_scores(logits, resize_logits(masks, padded, seen, seen))
             return resize_logits(scores, seen, seen, size).argmax(dim=0) + int(self.protocol.background)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.mask2former import STRIDE, SetPredictionMethod
+from methods.losses.matching import padded_size
+from methods.mask2former import SetPredictionMethod
 from methods.networks.mask2former.inference import disjoint_segments, resize_logits
 from methods.networks.mask2former.sigmoid_inference import resize_classes
 from methods.predictions import PanopticPrediction
@@ -31,9 +32,8 @@ class AssigningMethod(SetPredictionMethod):
         all_scores = self.class_scores(output.logits[0].float())
         scores, classes = all_scores.max(dim=-1)
         said = (classes < all_scores.shape[-1] - 1) & (scores > self.recipe.object_threshold)
-        masks, seen = output.masks[0], (image.shape[2], image.shape[3])
-        padded = (STRIDE * masks.shape[1], STRIDE * masks.shape[2])
-        threshold = self.recipe.overlap_threshold
+        masks, threshold = output.masks[0], self.recipe.overlap_threshold
+        seen, padded = (image.shape[2], image.shape[3]), padded_size(masks)
         if self.protocol.task != "semantic":
             masks = self.mask_scores(resize_logits(masks, padded, seen, size))
             things = self.is_thing(image.device)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from methods.losses.boxes import box_costs, box_losses, boxes_of_masks
 from methods.losses.focal import focal_class_cost, focal_classification
 from methods.losses.mask_pseudo_labels import joined, merge_classes, pseudo_segments
-from methods.losses.matching import Matching, match
+from methods.losses.matching import Matching, match, padded_size
 from methods.losses.query_distillation import selection_consistency
 from methods.losses.set_prediction import mask_losses, num_masks, target_classes
-from methods.mask2former import DICE_WEIGHT, MASK_WEIGHT, STRIDE, SetPredictionMethod
+from methods.mask2former import DICE_WEIGHT, MASK_WEIGHT, SetPredictionMethod
 from methods.mask2former_recipe import Mask2FormerRecipe
 from methods.method import Info, split_off
 from methods.networks.mask2former.inference import panoptic_prediction, resize_logits
@@ -329,8 +329,7 @@ class SimCIS(SetPredictionMethod):
             return self.class_map(output, seen, size)
         recipe, masks = self.recipe, output.masks[0]
         index, scores, classes = likely_queries(output.logits[0], recipe.object_threshold)
-        padded = (STRIDE * masks.shape[1], STRIDE * masks.shape[2])
-        masks = resize_logits(masks[index], padded, seen, size)
+        masks = resize_logits(masks[index], padded_size(masks), seen, size)
         things = self.is_thing(image.device)
         found = panoptic_prediction(scores, classes, masks, things, recipe.overlap_threshold)
         return learnt_segments(found, self.num_learnt(self.step.index))
@@ -338,7 +337,7 @@ class SimCIS(SetPredictionMethod):
     def class_map(self, output: SimCISOutput, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """int64 `size`: channels, found on the padded image, of which the network was to see `seen`."""
         learnt, background = self.num_learnt(self.step.index), int(self.protocol.background)
-        logits, padded = output.logits[0].float(), [STRIDE * side for side in output.masks.shape[2:]]
+        logits, padded = output.logits[0].float(), padded_size(output.masks)
         masks = F.interpolate(output.masks, padded, mode="bilinear", align_corners=False)[0]
         recipe = self.recipe
         index, scores, classes = likely_queries(logits, recipe.object_threshold, except_class=learnt)
