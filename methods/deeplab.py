@@ -99,17 +99,8 @@ class DeepLabMethod(Method):
         if self.background_initialisation and self.protocol.background:
             self.network.cls.init_from_background()
 
-    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        if self.step.index == 0:
-            return self.first_step_loss(batch)
-        return self.later_loss(batch)
-
     def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
         return {"cross_entropy": cross_entropy(self.network(batch.images).logits, batch.labels)}
-
-    def later_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the steps after the first; without an override, that of the first."""
-        return self.first_step_loss(batch)
 
     @torch.no_grad()
     def teacher_output(self, images: Tensor, return_features: bool = False) -> SegmenterOutput:

@@ -89,19 +89,6 @@ class SetPredictionMethod(Method):
         """Classes learnt before this step."""
         return len(self.step.old_classes)
 
-    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        if self.step.index == 0:
-            return self.first_step_loss(batch)
-        return self.later_loss(batch)
-
-    @abstractmethod
-    def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the first step."""
-
-    def later_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the steps after the first; without an override, that of the first."""
-        return self.first_step_loss(batch)
-
     def targets(self, batch: Batch) -> Sequence[Segments]:
         """What each image shows: its segments, or in the semantic task one segment a class."""
         if batch.segments is not None:

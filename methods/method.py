@@ -149,9 +149,17 @@ class Method(ABC):
         """What this step trains on: `data`, or that with images of earlier steps (`StepData.with_replay`)."""
         return data
 
-    @abstractmethod
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of one batch; their sum is minimised."""
+        return self.later_loss(batch) if self.step.index else self.first_step_loss(batch)
+
+    def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the first step."""
+        raise NotImplementedError(f"{self.key}: write `first_step_loss`, or `training_loss`")
+
+    def later_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the steps after the first; without an override, that of the first."""
+        return self.first_step_loss(batch)
 
     def predict(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) -> int64 (B, H, W), the channel index of each pixel's class."""

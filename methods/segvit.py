@@ -71,18 +71,9 @@ class SegViTMethod(Method):
         if not self.protocol.is_domain_incremental:
             self.network.newest.grow(len(step.classes))
 
-    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        if self.step.index == 0:
-            return self.first_step_loss(batch)
-        return self.later_loss(batch)
-
     def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
         output = self.network(batch.images)
         return self.losses(output, self.class_numbers(batch.labels))
-
-    def later_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the steps after the first; without an override, that of the first."""
-        return self.first_step_loss(batch)
 
     @property
     def num_old_classes(self) -> int:
