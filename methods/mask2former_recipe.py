@@ -13,8 +13,10 @@ from protocols.short_edge import ShortEdgeCrop
 
 
 @dataclass(frozen=True)
-class Mask2FormerRecipe(Recipe):
-    """The defaults are those of facebookresearch/Mask2Former@9b0651c and jinpeng0528/BalConpas@3b76142.
+class Mask2FormerRecipe(Mask2FormerConfig, Recipe):
+    """The sizes of the network, and how it is trained; each can be set.
+
+    The defaults are those of facebookresearch/Mask2Former@9b0651c and jinpeng0528/BalConpas@3b76142.
 
     Sources: `configs/ade20k/panoptic-segmentation/maskformer2_R50_bs16_160k.yaml`, BalConpas `configs`, its
     `scripts` and `continual/trainer.py@build_optimizer`.
@@ -27,21 +29,6 @@ class Mask2FormerRecipe(Recipe):
         "num_points",
         "class_weight",
     )
-
-    train_backbone_norm: bool = False
-    """Else a ResNet's is frozen, and that of a body without ImageNet weights from the second step on."""
-    hidden: int = 256
-    mask_dim: int = 256
-    num_queries: int = 100
-    num_heads: int = 8
-    norm_groups: int = 32
-    encoder_layers: int = 6
-    encoder_ffn: int = 1024
-    encoder_points: int = 4
-    decoder_layers: int = 9
-    decoder_ffn: int = 2048
-    num_points: int = 12544
-    """Points at which masks are compared, in matching and in the losses."""
 
     class_weight: float = 2.0
     """Of the cost of a wrong class in matching, and of the loss of classes; masks and dice have 5 each."""
@@ -70,8 +57,8 @@ class Mask2FormerRecipe(Recipe):
     clip_norm: float = 0.01
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self.network()
+        Recipe.__post_init__(self)
+        Mask2FormerConfig.__post_init__(self)
         if self.crop % DIVISOR:
             raise ValueError(f"recipe: crop = {self.crop} must be a multiple of {DIVISOR}")
 
@@ -79,7 +66,7 @@ class Mask2FormerRecipe(Recipe):
         return ShortEdgeCrop(self.crop, self.short_side, self.max_side, self.side_factor, self.jitter)
 
     def network(self) -> Mask2FormerConfig:
-        """The sizes of the network. Raises ValueError where they do not fit together."""
+        """The sizes of the network alone."""
         names = [field.name for field in fields(Mask2FormerConfig)]
         return Mask2FormerConfig(**{name: getattr(self, name) for name in names})
 

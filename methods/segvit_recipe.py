@@ -12,8 +12,10 @@ from protocols.ratio_crop import RatioCrop
 
 
 @dataclass(frozen=True)
-class SegViTRecipe(Recipe):
-    """The defaults are those of SegViT's Base model on ADE20K, and of CIT where steps are concerned.
+class SegViTRecipe(SegViTConfig, Recipe):
+    """The sizes of the network, and how it is trained; each can be set.
+
+    The defaults are those of SegViT's Base model on ADE20K, and of CIT where steps are concerned.
 
     Sources: zbwxp/SegVit@763137e `configs`, its development repository and issue 2 (Base), jinchaogjc/cit
     `config/segvit_v` (80k iterations, then 40k a step, batch 16).
@@ -21,18 +23,6 @@ class SegViTRecipe(Recipe):
 
     positive: ClassVar[tuple[str, ...]] = (*Recipe.positive, "short_side", "max_side", "test_stride")
     not_negative: ClassVar[tuple[str, ...]] = (*Recipe.not_negative, "test_window")
-
-    backbone: str = "vit-base"
-    shrinks: bool = False
-    """The shrunk encoder and its head; tied to the crop."""
-    self_attention: bool = False
-    """Between class tokens: version 1's. Version 2 is recalled, and CIT's code says so, to be without."""
-    shared_classifier: bool = True
-    """One "present or absent" for all classes (CIT's head); else version 1's softmax over the classes."""
-    head_layers: int = 3
-    dropout: float = 0.1
-    init_deviation: float = 0.02
-    """Standard deviation of random weights."""
 
     short_side: int = 512
     """Of a test image, and the middle of the training sizes."""
@@ -66,15 +56,15 @@ class SegViTRecipe(Recipe):
     amp: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self.network()
+        Recipe.__post_init__(self)
+        SegViTConfig.__post_init__(self)
 
     def augmentation(self) -> RatioCrop:
         sides = self.crop, self.short_side, self.max_side
         return RatioCrop(*sides, self.side_factor, self.jitter, self.largest_class, self.first_class)
 
     def network(self) -> SegViTConfig:
-        """The sizes of the network. Raises ValueError where they do not fit together."""
+        """The sizes of the network alone."""
         return SegViTConfig(**{field.name: getattr(self, field.name) for field in fields(SegViTConfig)})
 
 

@@ -13,7 +13,8 @@ class Mask2FormerConfig:
     backbone: str = "resnet50"
     """A key of `backbone.BACKBONES`."""
     train_backbone_norm: bool = False
-    """Ordinary trainable batch normalisation in a ResNet, as in BalConpas with ResNet-101; else frozen."""
+    """Ordinary trainable batch normalisation in a ResNet, as in BalConpas with ResNet-101; else frozen. The
+    methods freeze that of any other body, too, from the second step on."""
     hidden: int = 256
     mask_dim: int = 256
     num_queries: int = 100
@@ -32,6 +33,7 @@ class Mask2FormerConfig:
     """Points at which matching and losses compare masks (`TRAIN_NUM_POINTS`)."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for sizes that do not fit together."""
         for name in ("num_queries", "decoder_layers", "encoder_layers", "encoder_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

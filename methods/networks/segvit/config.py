@@ -72,11 +72,13 @@ class SegViTConfig:
     crop: int = 512
     """Side of the images; position tables are made for it."""
     shrinks: bool = False
-    """Shrunk encoder, and a head that makes its resolution good again."""
+    """Shrunk encoder, and a head that makes its resolution good again; tied to the crop."""
     self_attention: bool = False
-    """Whether class tokens see each other, as in version 1: a new class then changes the old ones' output."""
+    """Whether class tokens see each other, as in version 1: a new class then changes the old ones' output.
+    Version 2 is recalled, and CIT's code says so, to be without."""
     shared_classifier: bool = True
-    """One "present or absent" for all classes; else a softmax over classes and "absent", as in version 1."""
+    """One "present or absent" for all classes, as CIT's head has; else a softmax over classes and "absent",
+    as in version 1."""
     head_layers: int = 3
     """Of each level."""
     dropout: float = 0.1
@@ -85,6 +87,7 @@ class SegViTConfig:
     """Standard deviation of random weights: too little for a narrow network."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for a backbone that is unknown, and for sizes that do not fit together."""
         if self.backbone not in ENCODERS:
             near = get_close_matches(self.backbone, ENCODERS, n=2, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
