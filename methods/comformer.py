@@ -71,7 +71,6 @@ class CoMFormer(AssigningMethod, Mask2FormerMethod):
     @classmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> Mask2FormerRecipe:
         recipe = super().default_recipe(protocol, scale)
-        recipe = replace(recipe, object_threshold=0.0, overlap_threshold=0.0)
         if scale != "paper":  # ours: ∅ weighs as much as a class, and with 25 masks would be left behind
             return replace(recipe, class_weight=10.0)
         return replace(

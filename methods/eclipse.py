@@ -90,7 +90,6 @@ class Eclipse(AssigningMethod):
     @classmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> Mask2FormerRecipe:
         recipe = super().default_recipe(protocol, scale)
-        recipe = replace(recipe, object_threshold=0.0, overlap_threshold=0.0)
         if scale != "paper":  # ours: few parameters are trained, and without a pass back through the body
             return replace(recipe, later_iterations=2 * recipe.later_iterations, later_lr=5e-3)
         first, per_step = len(protocol.steps[0].classes), len(protocol.steps[-1].classes)

@@ -41,9 +41,8 @@ class MSDeformAttn(nn.Module):
         ring = torch.stack([angles.cos(), angles.sin()], -1)
         ring = ring / ring.abs().max(-1, keepdim=True)[0]
         steps = torch.arange(1, self.n_points + 1, dtype=torch.float32)
-        offsets = (
-            ring[:, None, None] * steps[:, None]
-        )  # the k-th point lies k pixels out in its head's direction
+        # The k-th point lies k pixels out in its head's direction.
+        offsets = ring[:, None, None] * steps[:, None]
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.expand(-1, self.n_levels, -1, -1).reshape(-1))
         nn.init.zeros_(self.attention_weights.weight)
