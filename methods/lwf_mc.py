@@ -38,13 +38,12 @@ class LwFMC(DeepLabMethod):
         channels (`--icarl_disjoint`), "replaced-but-background": in all of them but channel 0
         (`--icarl_bkg`); then there is no factor."""
 
-    hyperparameters: Hyperparameters
+        def __post_init__(self) -> None:
+            known = ("added", "replaced", "replaced-but-background")
+            if self.old_targets not in known:
+                raise ValueError(f"lwf-mc: old_targets {self.old_targets!r} is none of {known}")
 
-    def __init__(self, hyperparameters: Hyperparameters, recipe: DeepLabRecipe) -> None:
-        super().__init__(hyperparameters, recipe)
-        known = ("added", "replaced", "replaced-but-background")
-        if hyperparameters.old_targets not in known:
-            raise ValueError(f"lwf-mc: old_targets {hyperparameters.old_targets!r} is none of {known}")
+    hyperparameters: Hyperparameters
 
     @classmethod
     def default_recipe(cls, protocol: Protocol, scale: str) -> DeepLabRecipe:

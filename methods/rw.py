@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from methods.deeplab_recipe import DeepLabRecipe
 from methods.importance import ImportanceMethod
 from methods.losses.importance import riemannian_score
 from methods.method import Info
@@ -42,12 +40,11 @@ class RW(ImportanceMethod):
         normalise: bool = True
         """Whether both parts of the importance are brought into 0..1: `--reg_no_normalize` is off."""
 
-    hyperparameters: Hyperparameters
+        def __post_init__(self) -> None:
+            if self.iterations < 1:
+                raise ValueError(f"rw: iterations = {self.iterations} must be at least 1")
 
-    def __init__(self, hyperparameters: Any, recipe: DeepLabRecipe) -> None:
-        super().__init__(hyperparameters, recipe)
-        if hyperparameters.iterations < 1:
-            raise ValueError(f"rw: iterations = {hyperparameters.iterations} must be at least 1")
+    hyperparameters: Hyperparameters
 
     def observe(self, gradients: dict[str, Tensor]) -> None:
         count = self.statistics["count"]
