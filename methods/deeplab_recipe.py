@@ -96,10 +96,10 @@ def mini(protocol: Protocol) -> DeepLabRecipe:
 SCALES = {"paper": paper, "mini": mini}
 
 
-def kd_weight_at(scale: str, protocol: Protocol, published: float = 100.0) -> float:
-    """Factor of a distillation that is divided by its old channels (LwF, ILT): the published one at `paper`.
+def kd_weight_at(scale: str, protocol: Protocol) -> float:
+    """Factor of a distillation that is divided by its old channels (LwF, ILT): the published 100 at `paper`.
 
-    At other scales it gives every channel the pull that 100 gives the 16 of VOC 15-1, where it was chosen.
+    At other scales it gives every channel the pull that it gives the 16 of VOC 15-1, where it was chosen.
     With 100 itself both methods fall as fine-tuning does on 100 classes.
     """
-    return published if scale == "paper" else published * len(protocol.channels(0)) / 16
+    return 100.0 if scale == "paper" else 100.0 * len(protocol.channels(0)) / 16

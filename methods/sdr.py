@@ -161,8 +161,7 @@ class SDR(DeepLabMethod):
         counts = self.counts
         for layout, means in self.prototypes.items():
             pixels = class_pixels(features, labels, layout)
-            batch = class_sums(pixels, means, self._background_is_reliable)
-            sums, numbers = sum_over_processes(batch)
+            sums, numbers = sum_over_processes(class_sums(pixels, means, self._background_is_reliable))
             self.prototypes[layout], self.counts = updated_prototypes(means, counts, sums, numbers)
 
     @property

@@ -91,9 +91,7 @@ def attraction(pixels: ClassPixels, prototypes: Tensor, repeated_division: bool 
     """
     if not pixels:
         return prototypes.new_zeros(())
-    distances = torch.stack(
-        [F.mse_loss(values, prototypes[c].expand_as(values)) for c, values in pixels.items()]
-    )
+    distances = _distances(pixels, prototypes)
     if not repeated_division:
         return distances.mean()
     divisions = torch.arange(len(pixels), 0, -1, device=distances.device)
@@ -126,9 +124,12 @@ def prototype_matching(pixels: ClassPixels, prototypes: Tensor, match_means: boo
     if match_means:
         means = torch.stack([values.mean(dim=0) for values in pixels.values()])
         return F.mse_loss(means, prototypes[list(pixels)])
-    return torch.stack(
-        [F.mse_loss(values, prototypes[c].expand_as(values)) for c, values in pixels.items()]
-    ).sum()
+    return _distances(pixels, prototypes).sum()
+
+
+def _distances(pixels: ClassPixels, prototypes: Tensor) -> Tensor:
+    """Of each class the mean squared distance of its pixels to its prototype."""
+    return torch.stack([F.mse_loss(values, prototypes[c].expand_as(values)) for c, values in pixels.items()])
 
 
 def sparsity(features: Tensor, labels: Tensor) -> Tensor:
