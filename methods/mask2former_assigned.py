@@ -42,18 +42,18 @@ class AssigningMethod(SetPredictionMethod):
         seen, padded = (image.shape[2], image.shape[3]), padded_size(masks)
         if self.protocol.task != "semantic":
             masks = self.mask_scores(resize_logits(masks, padded, seen, size))
-            return self.segments(scores, masks, self.is_thing(image.device))
+            return self._segments(scores, masks, self.is_thing(image.device))
         # Here the classes are resized, and not the masks.
         masks = self.mask_scores(resize_logits(masks, padded, padded, padded))
         stuff = torch.zeros(scores.shape[-1] - 1, dtype=torch.bool, device=image.device)
-        found = self.segments(scores, masks, stuff)
+        found = self._segments(scores, masks, stuff)
         channels = torch.cat([found.channels.new_zeros(1), found.channels + 1])[found.ids.long()]
         if not self.protocol.background:  # no channel says "nothing": the likeliest class does
             shares = torch.einsum("qk,qhw->khw", scores[:, :-1], masks)
             channels = torch.where(channels > 0, channels - 1, shares.argmax(dim=0))
         return resize_classes(channels[: seen[0], : seen[1]], size)
 
-    def segments(self, class_scores: Tensor, masks: Tensor, is_thing: Tensor) -> PanopticPrediction:
+    def _segments(self, class_scores: Tensor, masks: Tensor, is_thing: Tensor) -> PanopticPrediction:
         """`disjoint_segments` of the queries that say a class: scores (Q, K + 1), masks (Q, H, W) in 0..1."""
         scores, classes = class_scores.max(dim=-1)
         said = (classes < len(is_thing)) & (scores > self.recipe.object_threshold)
