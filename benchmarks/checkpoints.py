@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.fingerprint import of_file
+from benchmarks.store import packed
 from methods.method import Method, MethodClass
 from methods.networks.checkpoints import misfits
 from protocols.protocol import Protocol, Step
@@ -84,11 +85,10 @@ def read_checkpoint(path: Path) -> CheckpointFile:
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], card: CheckpointCard) -> None:
     """Atomically. Raises ValueError where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    packed = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     metadata = {CARD: json.dumps(dataclasses.asdict(card), sort_keys=True)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(packed, temporary, metadata=metadata)
+        save_file(packed(tensors), temporary, metadata=metadata)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)

@@ -18,7 +18,6 @@ from torch import Tensor
 from benchmarks.locks import Holder
 from benchmarks.processes import told, told_tensors
 from benchmarks.store import Checkpoint, FinishedStep, Store
-from reports.record import counts_from_json
 
 
 class SharedStore(Store):
@@ -37,8 +36,7 @@ class SharedStore(Store):
         return told(lambda: self.own.has(key))
 
     def finished(self, key: str) -> FinishedStep:
-        step = told(lambda: asdict(self.own.finished(key)))
-        return FinishedStep(**{**step, "counts": counts_from_json(step["counts"])})
+        return FinishedStep.from_json(told(lambda: asdict(self.own.finished(key))))
 
     def tensors(self, key: str) -> dict[str, Tensor]:
         return told_tensors(lambda: self.own.tensors(key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.asked import Asked, known
@@ -109,5 +109,4 @@ def table(found: Sequence[State]) -> str:
 
 
 def as_json(found: Sequence[State]) -> str:
-    plain = [{"run": s.run, "state": s.state, "detail": s.detail, "job": s.job, "log": s.log} for s in found]
-    return json.dumps(plain, indent=2)
+    return json.dumps([asdict(each) for each in found], indent=2)

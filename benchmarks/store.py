@@ -48,6 +48,11 @@ class FinishedStep:
     peak_memory_mb: float
     """Of the process that needed most."""
 
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> FinishedStep:
+        """Of what `dataclasses.asdict` made of one."""
+        return cls(**{**plain, "counts": counts_from_json(plain["counts"])})
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -84,8 +89,7 @@ class Store:
         return (self.folder / key / "step.json").is_file()
 
     def finished(self, key: str) -> FinishedStep:
-        step = json.loads((self.folder / key / "step.json").read_text())
-        return FinishedStep(**{**step, "counts": counts_from_json(step["counts"])})
+        return FinishedStep.from_json(json.loads((self.folder / key / "step.json").read_text()))
 
     def tensors(self, key: str) -> dict[str, Tensor]:
         """Raises ValueError where the file is damaged."""
@@ -114,9 +118,9 @@ class Store:
         temporary = self._temporary(key)
         with _whole_or_not(temporary):
             temporary.mkdir(parents=True)
-            save_file(_packed(tensors), temporary / "state.safetensors")
+            save_file(packed(tensors), temporary / "state.safetensors")
             if measured:
-                save_file(_packed(measured), temporary / "measured.safetensors")
+                save_file(packed(measured), temporary / "measured.safetensors")
             (temporary / "samples").mkdir()
             for name, prediction in samples.items():
                 (temporary / "samples" / f"{name}.png").write_bytes(prediction.png())
@@ -144,7 +148,7 @@ class Store:
         with _whole_or_not(temporary):
             temporary.mkdir(parents=True)
             metadata = {"progress": json.dumps(checkpoint.progress)}
-            save_file(_packed(checkpoint.tensors), temporary / "checkpoint.safetensors", metadata=metadata)
+            save_file(packed(checkpoint.tensors), temporary / "checkpoint.safetensors", metadata=metadata)
             (temporary / "checkpoint.safetensors").replace(self._partial(key))
 
     def checkpoint(self, key: str) -> Checkpoint | None:
@@ -184,6 +188,6 @@ def _whole_or_not(temporary: Path) -> Iterator[None]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """safetensors wants contiguous tensors that share no memory."""
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
