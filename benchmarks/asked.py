@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.files import read_text, write_text
-from reports.samples import folder_of
 
 if TYPE_CHECKING:
     from benchmarks.run import Run
@@ -59,11 +58,12 @@ def known(folder: Path) -> list[Asked]:
 
 
 def _of(run: Run, folder: Path) -> Asked:
-    from benchmarks.claims import lock_name, name_of
+    # Here, not above: they bring all of training, for which `status` would wait.
+    from benchmarks.claims import lock_name
     from benchmarks.records import path_of
 
     return Asked(
-        run=name_of(run),
+        run=run.full_name,
         key=run.key,
         lock=lock_name(run),
         record=path_of(run, folder).relative_to(folder).as_posix(),
@@ -72,7 +72,7 @@ def _of(run: Run, folder: Path) -> Asked:
 
 
 def _path(run: Run, folder: Path) -> Path:
-    return folder / "asked" / run.asked.name / folder_of(run.name) / f"seed-{run.seed}.json"
+    return folder / "asked" / run.place.with_suffix(".json")
 
 
 def _write(asked: Asked, path: Path) -> None:

@@ -45,7 +45,7 @@ class Claims:
         """The right to run it; None where somebody else has that, or has ended it."""
         if self.held_by(run) is not None:
             return None
-        lock = self.store.locks.take(lock_name(run), {"run": name_of(run)})
+        lock = self.store.locks.take(lock_name(run), {"run": run.full_name})
         if lock is not None and self.outcome(run) is not None:  # ended between the look and the lock
             lock.release(done=False)
             return None
@@ -83,19 +83,14 @@ class Claims:
             holder = self.held_by(run)
             if holder is not None and str(holder) not in self._told:
                 self._told.add(str(holder))
-                say(f"{name_of(run)}: waits for {holder}, which is at {holder.note.get('run', 'it')}")
+                say(f"{run.full_name}: waits for {holder}, which is at {holder.note.get('run', 'it')}")
                 break
         time.sleep(POLL)
 
 
-def name_of(run: Run) -> str:
-    """What `--only` takes."""
-    return f"{run.asked.name} {run.label}"
-
-
 def lock_name(run: Run) -> str:
     """Two rows may have the same steps, hence the same key: each leaves a record of its own."""
-    return hashlib.sha256(f"{run.key} {name_of(run)}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{run.key} {run.full_name}".encode()).hexdigest()[:32]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import asked, records
-from benchmarks.claims import Claims, name_of
+from benchmarks.claims import Claims
 from benchmarks.cluster_job import Job
 from benchmarks.run import Run, RunOptions, remaining_iterations
 from benchmarks.side_by_side import PACKAGES
@@ -117,8 +117,8 @@ class Cluster:
         queue, before = jobs_in_queue() or set(), {a.run: a.job for a in asked.known(self.folder)}
         new = []
         for run in waiting:
-            if (job := before.get(name_of(run), "")) and job in queue:
-                print(f"{name_of(run)}: is job {job} already", file=sys.stderr)
+            if (job := before.get(run.full_name, "")) and job in queue:
+                print(f"{run.full_name}: is job {job} already", file=sys.stderr)
                 self._live.append(Submitted(run, job))
             else:
                 new.append(run)
@@ -169,7 +169,7 @@ class Cluster:
     def _job(self, run: Run) -> Job:
         device = self.options.device.type
         threads = {"OMP_NUM_THREADS": str(self.slurm.cpus)}
-        arguments = [*self.arguments, "--device", device, "--only", name_of(run)]
+        arguments = [*self.arguments, "--device", device, "--only", run.full_name]
         return Job(arguments, str(Path.cwd()), threads)
 
     def _has_ended(self, job: Submitted, claims: Claims, queue: set[str] | None) -> bool:
@@ -186,18 +186,18 @@ class Cluster:
     def _succeeded(self, job: Submitted, claims: Claims) -> bool:
         run = job.run
         if records.existing(run, self.folder) is not None:
-            tqdm.write(f"{name_of(run)}: finished (job {job.id})", file=sys.stderr)
+            tqdm.write(f"{run.full_name}: finished (job {job.id})", file=sys.stderr)
             return True
         if claims.outcome(run) is None:
             why = why_ended(job.id) if self.kind == "slurm" else "its process ended"
             reason = f"job {job.id} left no result: {why}"
             records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
         recorded = records.failure(run, self.folder)
-        tqdm.write(f"{name_of(run)}: failed: {recorded} (job {job.id}, log in {self.logs})", file=sys.stderr)
+        tqdm.write(f"{run.full_name}: failed: {recorded} (job {job.id}, log in {self.logs})", file=sys.stderr)
         return False
 
     def _summary(self, runs: Sequence[Run]) -> str:
-        found = [each.state for each in states(self.folder, None, {name_of(run) for run in runs})]
+        found = [each.state for each in states(self.folder, None, {run.full_name for run in runs})]
         return ", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(found))
 
     def _say_where(self) -> None:
@@ -226,7 +226,7 @@ def by_first_step(runs: Sequence[Run], store: Store) -> list[list[Run]]:
     """Groups of runs whose first missing step is the same one."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(next(iter(run.missing(store)), name_of(run)), []).append(run)
+        groups.setdefault(next(iter(run.missing(store)), run.full_name), []).append(run)
     return list(groups.values())
 
 

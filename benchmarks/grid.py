@@ -93,7 +93,7 @@ def _reject_other_data(runs: Sequence[Run]) -> None:
     def compare() -> None:
         for run, key in zip(runs, keys, strict=True):
             if run.key != key:
-                where = f"{run.asked.name} {run.label}: {run.dataset.root}"
+                where = f"{run.full_name}: {run.dataset.root}"
                 raise ValueError(f"{where}: not the data of the first process; copy them from there")
 
     first_then_others(compare)
@@ -104,7 +104,7 @@ def plan_text(runs: list[Run], folder: Path) -> str:
     store, lines, planned = Store(folder / "store"), [], set[str]()
     for run in runs:
         if records.existing(run, folder) is not None:
-            lines.append(f"{run.asked.name} {run.label}: has its record")
+            lines.append(f"{run.full_name}: has its record")
             continue
         for index, key in run.step_keys.items():
             train, test = len(run.samples[index].train), len(run.samples[index].test)
@@ -112,7 +112,7 @@ def plan_text(runs: list[Run], folder: Path) -> str:
             state = "stored" if store.has(key) else "shared" if key in planned else todo
             planned.add(key)
             lines.append(
-                f"{run.asked.name} {run.label} step {index + 1}/{len(run.protocol.steps)}: {state}, "
+                f"{run.full_name} step {index + 1}/{len(run.protocol.steps)}: {state}, "
                 f"{run.iterations(index)} iterations, {train} train and {test} test images"
             )
     return "\n".join([*lines, cost_text(runs, store)])
@@ -125,7 +125,7 @@ def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, watch: R
         if run.leaves_record:
             told(lambda: _write(run, folder, records.finished_record(run, options.device, steps, network)))
     except Interrupted as stop:
-        display.say(f"{run.asked.name} {run.label}: stopped; {stop or 'its last checkpoint stands'}")
+        display.say(f"{run.full_name}: stopped; {stop or 'its last checkpoint stands'}")
         raise
     except CannotWrite:  # what can be written no longer is no method's fault, and no other run could go on
         raise
@@ -133,7 +133,7 @@ def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, watch: R
     except (Exception, SystemExit) as error:
         _note_failure(run, folder, options, reason_of(error), display.say)
         return False
-    display.say(f"{run.asked.name} {run.label}: finished in {(time.monotonic() - started) / 60:.1f} min")
+    display.say(f"{run.full_name}: finished in {(time.monotonic() - started) / 60:.1f} min")
     return True
 
 
@@ -146,21 +146,20 @@ def _note_failure(
     run: Run, folder: Path, options: RunOptions, reason: str, say: Callable[[str], None]
 ) -> None:
     """Record and log; by the first of several processes, unless this one failed alone: that ends them all."""
-    label = f"{run.asked.name} {run.label}"
-    alone = not all_failed(label, reason)
+    alone = not all_failed(run.full_name, reason)
     if run.share.rank and not alone:
         return
     log = _write_log(run, folder)
     if records.existing(run, folder) is None:  # else another runner took over meanwhile, and finished it
         records.save(records.failed_record(run, options.device, reason), run, folder)
     where = f" in process {run.share.rank} of {run.share.processes} alone" if alone else ""
-    line = f"{label}: failed{where}: {reason} (traceback in {log})"
+    line = f"{run.full_name}: failed{where}: {reason} (traceback in {log})"
     if alone:
         end_all(f"{line}; the others cannot go on: start the command again")
     say(line)
 
 
 def _write_log(run: Run, folder: Path) -> Path:
-    log = folder / "logs" / run.asked.name / records.path_of(run, folder).parent.name / f"seed-{run.seed}.log"
+    log = folder / "logs" / run.place.with_suffix(".log")
     write_text(log, traceback.format_exc())
     return log

@@ -96,13 +96,13 @@ class RunDisplay:
 
     def begun(self, network: Network) -> None:
         if note := statistics_note(self.run, network):
-            self.display.say(f"{self.run.asked.name} {self.run.label}: note: {note}")
+            self.display.say(f"{self.run.full_name}: note: {note}")
 
     def iterated(self, index: int, progress: Progress) -> None:
         self.display.iterated(self.run, index, progress)
         self.note(
             {
-                "run": f"{self.run.asked.name} {self.run.label}",
+                "run": self.run.full_name,
                 "step": index + 1,
                 "steps": len(self.run.protocol.steps),
                 "iteration": progress.iteration,
@@ -123,4 +123,4 @@ def _mean(quality: NDArray[np.float64]) -> float:
 
 
 def _label(run: Run, index: int) -> str:
-    return f"{run.asked.name} {run.label} step {index + 1}/{len(run.protocol.steps)}"
+    return f"{run.full_name} step {index + 1}/{len(run.protocol.steps)}"

@@ -25,7 +25,7 @@ from protocols.protocol import Protocol
 from reports import record as schema
 from reports.files import write_bytes
 from reports.record import Record
-from reports.samples import folder_of, image_folder, prediction_path
+from reports.samples import image_folder, prediction_path
 
 VERSION = "0.1.0"
 NOT_PRETRAINED = (
@@ -35,7 +35,7 @@ NOT_PRETRAINED = (
 
 
 def path_of(run: Run, runs: Path) -> Path:
-    return runs / "records" / run.asked.name / folder_of(run.name) / f"seed-{run.seed}.json"
+    return runs / "records" / run.place.with_suffix(".json")
 
 
 def existing(run: Run, runs: Path) -> Record | None:

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ from protocols.protocol import Protocol
 from protocols.shares import WHOLE, Share
 from protocols.splits import StepSamples
 from reports.record import Counts
+from reports.samples import folder_of
 
 STORE_VERSION = 1
 """Raise it when stored steps stop being what their keys say."""
@@ -104,7 +106,18 @@ class Run:
 
     @property
     def label(self) -> str:
+        """As a step says who trained it: without the protocol, since several may share it."""
         return f"{self.name}/seed-{self.seed}"
+
+    @property
+    def full_name(self) -> str:
+        """What people read, and what `--only` takes."""
+        return f"{self.asked.name} {self.label}"
+
+    @property
+    def place(self) -> Path:
+        """Where its files lie below the folder of their kind, without an ending."""
+        return Path(self.asked.name, folder_of(self.name), f"seed-{self.seed}")
 
     def iterations(self, index: int) -> int:
         if index in self.checkpoints:

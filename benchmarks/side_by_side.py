@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks import records
 from benchmarks.bar import Bar
-from benchmarks.claims import FAILED, FINISHED, Claims, name_of
+from benchmarks.claims import FAILED, FINISHED, Claims
 from benchmarks.cores import cores
 from benchmarks.locks import Lock
 from benchmarks.place import EndedByAnother
@@ -136,7 +136,7 @@ class SideBySide:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *self.arguments, "--only", name_of(run)],
+            [sys.executable, "-c", code, *self.arguments, "--only", run.full_name],
             env=environment,
             stdin=subprocess.PIPE,  # ends with this process, however that ends: `end_with_parent`
             stdout=subprocess.DEVNULL,
@@ -167,7 +167,7 @@ class SideBySide:
         if status not in (0, 1) or not records.path_of(run, self.folder).is_file():
             reason = f"its process ended with status {status}; {_remedy(status)}"
             records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
-            tqdm.write(f"{name_of(run)}: failed: {reason}", file=sys.stderr)
+            tqdm.write(f"{run.full_name}: failed: {reason}", file=sys.stderr)
         return False
 
 

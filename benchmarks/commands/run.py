@@ -91,7 +91,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _run(args: argparse.Namespace) -> int:
     # Heavy imports wait until the command line is known to be right.
     from benchmarks import asked
-    from benchmarks.claims import name_of
     from benchmarks.cluster import Cluster
     from benchmarks.commands.report import show_reports
     from benchmarks.device import choose_workers
@@ -106,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
     options = RunOptions(device, choose_workers(args.workers, device, place), args.checkpoint_seconds)
     if args.only:
         end_with_parent()
-        return 1 if run_grid([r for r in runs if name_of(r) == args.only], args.runs, options).failed else 0
+        return 1 if run_grid([r for r in runs if r.full_name == args.only], args.runs, options).failed else 0
     launcher = choose_launcher(args, runs, options, place)
     _announce(args, benchmarks, runs, device.type, launcher)
     if args.dry_run:
