@@ -112,15 +112,16 @@ def finished_record(
         )
         for s in steps
     )
-    return dataclasses.replace(
-        failed_record(run, device, "unused"),
+    return Record(
+        **_common(run),
         status=schema.FINISHED,
         reason="",
-        replay_images=network.replay_images,
+        protocol=protocol_card(run, network),
+        device=device.type,
         network=schema.NetworkCard(
             name=network.name, backbone=run.recipe.backbone, parameters=network.parameters
         ),
-        protocol=protocol_card(run, network),
+        replay_images=network.replay_images,
         steps=tuple(
             _step_record(run, place, index, step)
             for place, (index, step) in enumerate(zip(run.step_keys, steps, strict=True))
@@ -130,14 +131,26 @@ def finished_record(
 
 
 def failed_record(run: Run, device: torch.device, reason: str) -> Record:
-    info = run.method.info
-    samples = run.samples[-1]
     return Record(
+        **_common(run),
         status=schema.FAILED,
         reason=reason,
-        key=run.key,
         protocol=protocol_card(run),
-        method=schema.MethodCard(
+        device=device.type,
+        network=None,
+        replay_images=0,
+        steps=(),
+        cost=schema.Cost(created=_now(), steps=(), environment=environment(device)),
+    )
+
+
+def _common(run: Run) -> dict[str, Any]:
+    """What a record says of a run however that ends."""
+    info = run.method.info
+    trained = [run.samples[index].train for index in run.step_keys if index not in run.checkpoints]
+    return {
+        "key": run.key,
+        "method": schema.MethodCard(
             name=run.name,
             key=run.method.key,
             title=info.title,
@@ -147,30 +160,18 @@ def failed_record(run: Run, device: torch.device, reason: str) -> Record:
             origin=origin(run.method),
             url=info.url,
         ),
-        scale=run.scale,
-        seed=run.seed,
-        device=device.type,
-        data=schema.DataCard(
+        "scale": run.scale,
+        "seed": run.seed,
+        "data": schema.DataCard(
             synthetic=run.dataset.is_synthetic,
             root=run.dataset.root.name,
-            train_images=len(
-                {
-                    sample
-                    for index in run.step_keys
-                    if index not in run.checkpoints
-                    for sample in run.samples[index].train
-                }
-            ),
-            val_images=len(samples.test),
+            train_images=len(set().union(*trained)),
+            val_images=len(run.samples[-1].test),
         ),
-        hyperparameters=dataclasses.asdict(run.hyperparameters),
-        overrides=run.overrides,
-        recipe=_recipe(run),
-        network=None,
-        replay_images=0,
-        steps=(),
-        cost=schema.Cost(created=_now(), steps=(), environment=environment(device)),
-    )
+        "hyperparameters": dataclasses.asdict(run.hyperparameters),
+        "overrides": run.overrides,
+        "recipe": _recipe(run),
+    }
 
 
 def _recipe(run: Run) -> dict[str, Any]:
