@@ -12,11 +12,12 @@ from typing import Protocol
 from benchmarks import records
 from benchmarks.claims import FAILED, FINISHED, MINE, Claims
 from benchmarks.cost import cost_text
+from benchmarks.execute import execute
 from benchmarks.failures import reason_of
 from benchmarks.memory import release_memory
 from benchmarks.processes import all_failed, end_all, first_then_others, told
 from benchmarks.progress import Display, RunDisplay
-from benchmarks.run import Run, RunOptions, execute
+from benchmarks.run import Run, RunOptions
 from benchmarks.shared_store import SharedStore
 from benchmarks.stopping import Interrupted
 from benchmarks.store import Store

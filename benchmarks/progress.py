@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.bar import Bar
+from benchmarks.execute import Network
 from benchmarks.locks import Holder
 from benchmarks.records import statistics_note
-from benchmarks.run import Network, Run, remaining_iterations
+from benchmarks.run import Run, remaining_iterations
 from benchmarks.store import Store
 from benchmarks.training import Progress
 from reports.record import Counts, SemanticCounts
@@ -87,7 +88,7 @@ class Display:
 
 @dataclass(frozen=True)
 class RunDisplay:
-    """The display as one run sees it: `benchmarks.run.Watch`."""
+    """The display as one run sees it: `benchmarks.execute.Watch`."""
 
     display: Display
     run: Run

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from benchmarks.execute import Network
 from benchmarks.fingerprint import REPOSITORY
-from benchmarks.run import Network, Run
+from benchmarks.run import Run
 from benchmarks.samples import true_labels
 from benchmarks.store import FinishedStep, Store
 from methods.registry import origin
