@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmarks.checkpoints import CheckpointCard, class_names, sha256_of, summary, with_defaults
-from benchmarks.plan import Setup
+from benchmarks.configure import Setup
 from methods.method import Method, MethodClass
 from methods.networks.checkpoints import misfits, read_state
 from protocols.protocol import Protocol, Step

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,13 +10,13 @@ from typing import Any
 
 from benchmarks import fingerprint
 from benchmarks.checkpoints import CheckpointFile, check_for_run
+from benchmarks.configure import configure
 from benchmarks.cores import cores
 from benchmarks.place import ALONE, Place
 from benchmarks.run import Run
-from benchmarks.settings import Setting, field_names, parsed, suggest, with_values
+from benchmarks.settings import Setting, suggest
 from methods.method import MethodClass
-from methods.recipe import Recipe
-from methods.registry import builtin_methods, find_methods, source_of
+from methods.registry import builtin_methods, find_methods
 from protocols import names
 from protocols.card import card, card_text
 from protocols.custom import load_toml
@@ -80,11 +77,15 @@ def open_benchmark(name: str, task: str, data_root: Path | None, runs: Path) -> 
         own = load_toml(Path(name), data_root)
         return Benchmark(own.protocol, own.dataset, cache, own.recipe, own.methods)
     protocol = names.parse(name, task)
-    if data_root is not None:
-        dataset = open_dataset(protocol.dataset, data_root)
-    else:
-        dataset = find(protocol.dataset, DEFAULT_DATA) or _standin(protocol.dataset, runs)
+    dataset = _at_hand(protocol.dataset, data_root)
+    if dataset is None:
+        dataset = open_dataset(protocol.dataset, draw_standin(protocol.dataset, runs / "standin"))
     return Benchmark(protocol, dataset, cache)
+
+
+def _at_hand(key: str, data_root: Path | None) -> Dataset | None:
+    """The data set in the given folder, or in the default one where it is there."""
+    return open_dataset(key, data_root) if data_root is not None else find(key, DEFAULT_DATA)
 
 
 def open_protocol(
@@ -147,52 +148,6 @@ def _share(key: str, batch: int, place: Place, batch_per_device: int | None) -> 
         raise ValueError(f"{key}: {error}") from None
 
 
-@dataclass(frozen=True)
-class Setup:
-    """The numbers of a run, and which of them the user set."""
-
-    hyperparameters: Any
-    recipe: Recipe
-    overrides: dict[str, Any]
-
-
-def configure(
-    protocol: Protocol,
-    own_recipe: dict[str, Any],
-    own_methods: dict[str, dict[str, Any]],
-    method: MethodClass,
-    scale: str,
-    settings: Sequence[Setting],
-) -> Setup:
-    """A method's numbers under a protocol: the published ones, then the protocol's own, then `--set`.
-
-    Raises ValueError on one that the method does not know, FileNotFoundError for absent weights.
-    """
-    hyperparameters = with_values(
-        method.default_hyperparameters(protocol, scale),
-        own_methods.get(method.key, {}),
-        f"[methods.{method.key}] of {protocol.name}",
-    )
-    recipe = method.default_recipe(protocol, scale)
-    if own_recipe:
-        own = {"source": f"[recipe] of {protocol.name}", **own_recipe}
-        recipe = with_values(recipe, own, f"[recipe] of {protocol.name}")
-    overrides: dict[str, Any] = {}
-    for setting in settings:
-        if setting.target not in (method.key, "recipe") or _is_of_another_network(setting, recipe):
-            continue
-        value, where = {setting.name: parsed(setting.text)}, f"--set {setting.target}.{setting.name}"
-        if setting.name in field_names(hyperparameters) and setting.target != "recipe":
-            hyperparameters = with_values(hyperparameters, value, where)
-        elif setting.target == "recipe" or setting.name in field_names(recipe):
-            recipe = with_values(recipe, value, where)
-        else:
-            with_values(_both(hyperparameters, recipe), value, where)  # raises, naming what is known
-        overrides |= value
-    _check(method, hyperparameters, recipe)
-    return Setup(hyperparameters, recipe, overrides)
-
-
 def _named(checkpoints: Sequence[CheckpointFile]) -> dict[str, Any]:
     """What a row's name says of the checkpoints that a run starts from."""
     if not checkpoints:
@@ -202,28 +157,6 @@ def _named(checkpoints: Sequence[CheckpointFile]) -> dict[str, Any]:
     absent = sum(len(file.card.incomplete) for file in checkpoints)
     name = several if len(checkpoints) > 1 else checkpoints[0].name
     return {"checkpoint": name} | ({"random_parameters": absent} if absent else {})
-
-
-def _is_of_another_network(setting: Setting, recipe: Recipe) -> bool:
-    """Whether `--set recipe.NAME` is for the recipes of another family, such as DeepLab's `dilations`."""
-    if setting.target != "recipe" or setting.name in field_names(recipe):
-        return False
-    kinds = {typing.get_type_hints(m.default_recipe)["return"] for m in builtin_methods().values()}
-    return any(setting.name in {field.name for field in dataclasses.fields(kind)} for kind in kinds)
-
-
-def _check(method: MethodClass, hyperparameters: Any, recipe: Recipe) -> None:
-    """Find out before anything is trained. Raises ValueError or FileNotFoundError."""
-    if recipe.weights and not Path(recipe.weights).is_file():
-        raise FileNotFoundError(f"{recipe.weights}: no such file of weights; correct `weights` of the recipe")
-    try:
-        json.dumps(dataclasses.asdict(hyperparameters), allow_nan=False)
-        method(hyperparameters, recipe)
-    except ValueError:
-        raise
-    except Exception as error:
-        where = f"{source_of(method)}, method {method.key!r}"
-        raise ValueError(f"{where}: {type(error).__name__}: {error}; mend the method file") from error
 
 
 def reject_unknown_methods(benchmark: Benchmark, chosen: Sequence[MethodClass]) -> None:
@@ -243,17 +176,6 @@ def _row_name(key: str, overrides: dict[str, Any]) -> str:
     return f"{key}[{','.join(f'{name}={value}' for name, value in sorted(overrides.items()))}]"
 
 
-def _both(hyperparameters: Any, recipe: Recipe) -> Any:
-    """One dataclass with the fields of both, to name what can be set."""
-    values = dataclasses.asdict(recipe) | dataclasses.asdict(hyperparameters)
-    return dataclasses.make_dataclass("Parameters", values)(**values)
-
-
-def _standin(key: str, runs: Path) -> Dataset:
-    root = draw_standin(key, runs / "standin")
-    return open_dataset(key, root)
-
-
 def open_card(name: str, task: str, data_root: Path | None, runs: Path) -> tuple[dict[str, Any], str]:
     """A protocol's card as data and as text; image counts only where its data are at hand."""
     dataset: Dataset | None
@@ -262,9 +184,7 @@ def open_card(name: str, task: str, data_root: Path | None, runs: Path) -> tuple
         protocol, dataset = own.protocol, own.dataset
     else:
         protocol = names.parse(name, task)
-        dataset = (
-            open_dataset(protocol.dataset, data_root) if data_root else find(protocol.dataset, DEFAULT_DATA)
-        )
+        dataset = _at_hand(protocol.dataset, data_root)
     samples = None
     if dataset is not None:
         samples = step_samples(protocol, dataset, runs / "cache", cores())

@@ -22,7 +22,7 @@ class Setting:
 
     target: str
     name: str
-    text: str
+    value: Any
 
     @classmethod
     def parse(cls, argument: str) -> Setting:
@@ -31,7 +31,10 @@ class Setting:
         target, dot, name = left.strip().rpartition(".")
         if not (equals and dot and target and name):
             raise ValueError(f"--set {argument!r}: write method.parameter=value, such as mib.kd_weight=100")
-        return cls(target, name, text.strip())
+        return cls(target, name, _meant(text.strip()))
+
+    def __str__(self) -> str:
+        return f"--set {self.target}.{self.name}"
 
 
 def with_values(instance: T, values: dict[str, Any], where: str) -> T:
@@ -39,7 +42,7 @@ def with_values(instance: T, values: dict[str, Any], where: str) -> T:
 
     Raises ValueError naming `where`, the field, the value and what is expected.
     """
-    known = {field.name for field in dataclasses.fields(instance)}  # type: ignore[arg-type]
+    known = field_names(instance)
     for name in values:
         if name not in known:
             raise ValueError(f"{where}: unknown parameter {name!r}; {suggest(name, known)}")
@@ -49,16 +52,8 @@ def with_values(instance: T, values: dict[str, Any], where: str) -> T:
     return dataclasses.replace(instance, **typed)  # type: ignore[type-var]
 
 
-def parsed(text: str) -> Any:
-    """The value that a command line means: a number, true or false, or the text itself."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # also of numbers, and lists in lists, without end
-        return text
-
-
-def field_names(*instances: Any) -> set[str]:
-    return {field.name for instance in instances for field in dataclasses.fields(instance)}
+def field_names(*dataclass_or_instance: Any) -> set[str]:
+    return {field.name for each in dataclass_or_instance for field in dataclasses.fields(each)}
 
 
 def reject_unknown_targets(settings: Sequence[Setting], targets: Sequence[str]) -> None:
@@ -66,9 +61,17 @@ def reject_unknown_targets(settings: Sequence[Setting], targets: Sequence[str]) 
     for setting in settings:
         if setting.target not in (*targets, "recipe"):
             raise ValueError(
-                f"--set {setting.target}.{setting.name}: no method {setting.target!r} in this run; "
+                f"{setting}: no method {setting.target!r} in this run; "
                 f"{suggest(setting.target, {*targets, 'recipe'})}"
             )
+
+
+def _meant(text: str) -> Any:
+    """The value that a command line means: a number, true or false, or the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # also of numbers, and lists in lists, without end
+        return text
 
 
 def _typed(value: Any, default: Any, where: str) -> Any:

@@ -42,8 +42,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _import(args: argparse.Namespace) -> int:
     from benchmarks.checkpoints import write_checkpoint
+    from benchmarks.configure import configure
     from benchmarks.importing import import_official, refusal, report
-    from benchmarks.plan import configure, open_protocol
+    from benchmarks.plan import open_protocol
     from benchmarks.settings import Setting, reject_unknown_targets
     from methods.registry import find_methods
 

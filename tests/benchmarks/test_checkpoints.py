@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.checkpoints import class_names, read_checkpoint, write_checkpoint
 from benchmarks.cli import main
+from benchmarks.configure import configure
 from benchmarks.importing import import_official
-from benchmarks.plan import configure
 from methods.registry import find_methods
 from protocols.names import parse
 from reports import record as schema

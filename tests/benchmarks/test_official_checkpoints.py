@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.configure import configure
 from benchmarks.importing import Imported, import_official
-from benchmarks.plan import configure
 from benchmarks.settings import Setting
 from methods.method import Method
 from methods.registry import find_methods
