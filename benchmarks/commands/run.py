@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.commands.arguments import EXAMPLES, add_task_and_data, one_task, split
 from benchmarks.commands.launch import add_launching, choose_launcher, device_to_ask
@@ -17,8 +17,10 @@ from benchmarks.place import Place
 if TYPE_CHECKING:
     import torch
 
+    from benchmarks.checkpoints import CheckpointFile
     from benchmarks.plan import Benchmark
     from benchmarks.run import Run
+    from methods.method import MethodClass
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -197,7 +199,7 @@ def _announce(
         print(f"batch {batch}: {', '.join(names)}", file=sys.stderr)
 
 
-def _checkpoints(args: argparse.Namespace) -> list[Any]:
+def _checkpoints(args: argparse.Namespace) -> list[CheckpointFile]:
     from benchmarks.checkpoints import read_checkpoint
 
     if args.eval_only and not args.checkpoint:
@@ -205,7 +207,7 @@ def _checkpoints(args: argparse.Namespace) -> list[Any]:
     return [read_checkpoint(Path(path)) for path in split(args.checkpoint or "")]
 
 
-def _check_alone(args: argparse.Namespace, methods: Sequence[Any]) -> None:
+def _check_alone(args: argparse.Namespace, methods: Sequence[MethodClass]) -> None:
     """A checkpoint is one method's after one step of one protocol, and evaluating it twice gives the same."""
     if not args.checkpoint:
         return
@@ -217,7 +219,7 @@ def _check_alone(args: argparse.Namespace, methods: Sequence[Any]) -> None:
             raise ValueError(f"--checkpoint: is for one run; give {option} one entry, not {count}")
 
 
-def _reject_equal_names(benchmarks: Sequence[Any]) -> None:
+def _reject_equal_names(benchmarks: Sequence[Benchmark]) -> None:
     names = [b.protocol.name for b in benchmarks]
     for name in names:
         if names.count(name) > 1:
@@ -236,10 +238,7 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _default_scale(benchmark: object, device: str) -> str:
-    from benchmarks.plan import Benchmark
-
-    assert isinstance(benchmark, Benchmark)
+def _default_scale(benchmark: Benchmark, device: str) -> str:
     by_paper = benchmark.recipe or (device == "cuda" and not benchmark.dataset.is_synthetic)
     return "paper" if by_paper else "mini"
 
