@@ -19,10 +19,10 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import asked, records
+from benchmarks.again import python_path
 from benchmarks.claims import Claims
 from benchmarks.cluster_job import Job
 from benchmarks.run import Run, RunOptions, remaining_iterations
-from benchmarks.side_by_side import PACKAGES
 from benchmarks.slurm import SlurmOptions, jobs_in_queue, why_ended
 from benchmarks.status import states
 from benchmarks.store import Store
@@ -131,7 +131,7 @@ class Cluster:
     def _submit(self, runs: Sequence[Run], after: str = "") -> list[Submitted]:
         if not runs:
             return []
-        paths = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH", "")]))
+        paths = python_path()
         executor = self._executor(paths, after)
         try:
             with _environment("PYTHONPATH", paths), executor.batch():

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-CODE = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
+from benchmarks.again import command
 
 
 @dataclass
@@ -28,9 +27,11 @@ class Job:
 
     def __call__(self) -> str:
         """Raises RuntimeError where the run fails, so that the cluster's own books show it."""
-        command = [sys.executable, "-c", CODE, *self.arguments]
         self._process = subprocess.Popen(
-            command, cwd=self.folder, env=os.environ | self.environment, stdin=subprocess.PIPE
+            command(self.arguments),
+            cwd=self.folder,
+            env=os.environ | self.environment,
+            stdin=subprocess.PIPE,
         )
         self._wait()
         status = self._process.wait()

@@ -20,6 +20,7 @@ from typing import IO
 from tqdm import tqdm
 
 from benchmarks import records
+from benchmarks.again import command, python_path
 from benchmarks.bar import Bar
 from benchmarks.claims import FAILED, FINISHED, Claims
 from benchmarks.cores import cores
@@ -29,7 +30,6 @@ from benchmarks.run import Run, RunOptions, remaining_iterations
 from benchmarks.stopping import CANNOT_WRITE, SIGNALS, be_patient
 from benchmarks.store import Store
 
-PACKAGES = Path(__file__).parents[1]
 AT_MOST = 4
 """Unless asked for: a run of mini scale takes a gigabyte."""
 PATIENCE = 60.0
@@ -129,14 +129,12 @@ class SideBySide:
         return None
 
     def _start(self, run: Run, lock: Lock) -> _Child:
-        code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
-        paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {
             "OMP_NUM_THREADS": str(max(1, cores() // self.jobs)),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONPATH": python_path(),
         }
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *self.arguments, "--only", run.full_name],
+            command([*self.arguments, "--only", run.full_name]),
             env=environment,
             stdin=subprocess.PIPE,  # ends with this process, however that ends: `end_with_parent`
             stdout=subprocess.DEVNULL,
