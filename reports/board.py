@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from reports.card import STAND_IN, warning
+from reports.facts import STAND_IN, warning
 from reports.record import ProtocolCard, Record
 from reports.rows import Row, build_rows, card_of
 

@@ -7,8 +7,8 @@ import re
 from pylatexenc.latexencode import RULE_DICT, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
 
 from reports.board import Board, Section
-from reports.card import STAND_IN, protocol_facts, warning
 from reports.columns import definitions
+from reports.facts import STAND_IN, protocol_facts, warning
 from reports.tables import Cell, Column, Table, main_table
 
 WIDEST = 14

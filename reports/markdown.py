@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.board import Board, Section
-from reports.card import RECIPE, as_markdown, protocol_facts, run_facts
 from reports.columns import definitions
+from reports.facts import RECIPE, as_markdown, protocol_facts, run_facts
 from reports.record import ProtocolCard
 from reports.tables import Cell, Column, Table, section_tables
 from reports.text import pipe_table

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reports.card import STAND_IN, as_markdown, protocol_facts, warning
 from reports.columns import METRICS
+from reports.facts import STAND_IN, as_markdown, protocol_facts, warning
 from reports.measures import measure
 from reports.record import Record, StepRecord
 from reports.text import pipe_table

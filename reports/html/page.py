@@ -16,8 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports.board import Board, Section
-from reports.card import STAND_IN, Fact, protocol_facts, run_facts
 from reports.columns import METRICS, QUALITIES, definitions
+from reports.facts import STAND_IN, Fact, protocol_facts, run_facts
 from reports.html.classes import classes_json
 from reports.html.drawings import MATPLOTLIB, Drawings, Plots
 from reports.html.tables import Method, TableView, methods, table_views

@@ -16,7 +16,7 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from reports.board import Board, Section
-from reports.card import FEW_CLASSES
+from reports.facts import FEW_CLASSES
 from reports.plots.frame import INK, SMALL, framed, quality_of, subtitle, widest, without_result
 from reports.plots.labels import row_labels, shortened, spread, text_width
 from reports.record import ProtocolCard

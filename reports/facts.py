@@ -23,8 +23,6 @@ RULE_OF_SEGMENTS = (
 RECIPE = "Recipe"
 FEW_CLASSES = 25
 """Up to so many classes are listed by name."""
-
-
 STAND_IN = "Synthetic stand-in."
 
 
