@@ -11,7 +11,7 @@ import pandas as pd
 from reports import latex
 from reports.board import Board, build_boards
 from reports.codec import dumps
-from reports.columns import INTERVALS, METRICS, column_names, definitions
+from reports.columns import METRICS, column_names, definitions
 from reports.files import write_text
 from reports.markdown import page
 from reports.record import Record
@@ -81,10 +81,9 @@ def _short_table(rows: Sequence[Row]) -> str:
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
     frame = pd.DataFrame([{key: row[key] for key in row if key not in DETAILS} for row in rows])
     measured = [name.removesuffix("_std") for name in frame.columns if name.endswith("_std")]
-    spread = [f"{name}_std" for name in measured]
-    limits = [f"{name}_{limit}" for name in INTERVALS for limit in ("low", "high")]
+    of_seeds = [name for name in frame.columns if name.endswith(("_std", "_low", "_high"))]
     beside = ["p_value", "published", "difference", "train_minutes", "peak_memory_mb"]
-    floats = [*measured, *spread, *limits, *beside]
+    floats = [*measured, *of_seeds, *beside]
     wholes = ["seeds", "parameters", "replay_images", "year"]
     return frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(wholes, "Int64"))
 

@@ -9,8 +9,8 @@ from statistics import fmean, stdev
 import pandas as pd
 
 from reports.board import Board, Section
-from reports.card import STAND_IN
 from reports.columns import METRICS
+from reports.facts import STAND_IN
 from reports.markdown import table_lines
 from reports.ranking import HIGHER, marks, places
 from reports.rows import Row
@@ -82,13 +82,9 @@ def _overview(kind: Kind, protocols: Sequence[Place]) -> Table:
         (Cell(key[0], code=True, remark=key[1]), *(of_place.get(key, Cell(NOT_RUN)) for of_place in cells))
         for key in best_first
     ]
-    task, data, scale = kind
+    task, title = kind[0], protocols[0][1].title
     note = f"{METRICS[task]} of all classes in %, after the last step; `{NOT_RUN}`: no record of it."
-    return Table(f"{task}, {scale} scale, {_words(data)}", (METHOD, *columns), tuple(body), (note,))
-
-
-def _words(data: str) -> str:
-    return "synthetic stand-in data" if data == "synthetic" else "real data"
+    return Table(f"{task}, {title}", (METHOD, *columns), tuple(body), (note,))
 
 
 def _key(row: Row) -> Key:
@@ -131,8 +127,8 @@ def _orders(base: str, kind: Kind, sections: dict[str, Section]) -> Table:
         )
         for (name, remark), of_orders in sorted(values.items(), key=lambda item: -fmean(item[1]))
     ]
-    task, data, scale = kind
-    meant = f"{METRICS[task]} of all classes in %, after the last step"
+    meant = f"{METRICS[kind[0]]} of all classes in %, after the last step"
     note = f"{meant}, over the class orders {', '.join(sections)}."
     columns = (METHOD, *(Column(heading, is_number=True) for heading in numbers))
-    return Table(f"{base}: class orders, {scale} scale, {_words(data)}", columns, tuple(body), (note,))
+    title = next(iter(sections.values())).title
+    return Table(f"{base}: class orders, {title}", columns, tuple(body), (note,))
