@@ -22,6 +22,7 @@ from benchmarks import asked, records
 from benchmarks.again import python_path
 from benchmarks.claims import Claims
 from benchmarks.cluster_job import Job
+from benchmarks.recording import failed_record
 from benchmarks.run import Run, RunOptions, remaining_iterations
 from benchmarks.slurm import SlurmOptions, jobs_in_queue, why_ended
 from benchmarks.status import states
@@ -191,7 +192,7 @@ class Cluster:
         if claims.outcome(run) is None:
             why = why_ended(job.id) if self.kind == "slurm" else "its process ended"
             reason = f"job {job.id} left no result: {why}"
-            records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
+            records.save(failed_record(run, self.options.device, reason), run, self.folder)
         recorded = records.failure(run, self.folder)
         tqdm.write(f"{run.full_name}: failed: {recorded} (job {job.id}, log in {self.logs})", file=sys.stderr)
         return False

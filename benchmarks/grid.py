@@ -17,6 +17,7 @@ from benchmarks.failures import reason_of
 from benchmarks.memory import release_memory
 from benchmarks.processes import all_failed, end_all, first_then_others, told
 from benchmarks.progress import Display, RunDisplay
+from benchmarks.recording import failed_record, finished_record
 from benchmarks.run import Run, RunOptions
 from benchmarks.shared_store import SharedStore
 from benchmarks.stopping import Interrupted
@@ -124,7 +125,7 @@ def _run_one(run: Run, folder: Path, store: Store, options: RunOptions, watch: R
     try:
         steps, network = execute(run, store, options, watch)
         if run.leaves_record:
-            told(lambda: _write(run, folder, records.finished_record(run, options.device, steps, network)))
+            told(lambda: _write(run, folder, finished_record(run, options.device, steps, network)))
     except Interrupted as stop:
         display.say(f"{run.full_name}: stopped; {stop or 'its last checkpoint stands'}")
         raise
@@ -152,7 +153,7 @@ def _note_failure(
         return
     log = _write_log(run, folder)
     if records.existing(run, folder) is None:  # else another runner took over meanwhile, and finished it
-        records.save(records.failed_record(run, options.device, reason), run, folder)
+        records.save(failed_record(run, options.device, reason), run, folder)
     where = f" in process {run.share.rank} of {run.share.processes} alone" if alone else ""
     line = f"{run.full_name}: failed{where}: {reason} (traceback in {log})"
     if alone:

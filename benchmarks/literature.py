@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.records import card_of
+from benchmarks.recording import card_of
 from methods.registry import builtin_methods
 from protocols import names
 from protocols.datasets import DATASETS

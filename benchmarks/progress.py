@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks.bar import Bar
 from benchmarks.execute import Network
 from benchmarks.locks import Holder
-from benchmarks.records import statistics_note
+from benchmarks.recording import statistics_note
 from benchmarks.run import Run, remaining_iterations
 from benchmarks.store import Store
 from benchmarks.training import Progress

@@ -26,6 +26,7 @@ from benchmarks.claims import FAILED, FINISHED, Claims
 from benchmarks.cores import cores
 from benchmarks.locks import Lock
 from benchmarks.place import EndedByAnother
+from benchmarks.recording import failed_record
 from benchmarks.run import Run, RunOptions, remaining_iterations
 from benchmarks.stopping import CANNOT_WRITE, SIGNALS, be_patient
 from benchmarks.store import Store
@@ -164,7 +165,7 @@ class SideBySide:
         # Killed, or stopped by something that the first process did not meet: it left no record of its own.
         if status not in (0, 1) or not records.path_of(run, self.folder).is_file():
             reason = f"its process ended with status {status}; {_remedy(status)}"
-            records.save(records.failed_record(run, self.options.device, reason), run, self.folder)
+            records.save(failed_record(run, self.options.device, reason), run, self.folder)
             tqdm.write(f"{run.full_name}: failed: {reason}", file=sys.stderr)
         return False
 

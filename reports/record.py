@@ -130,7 +130,7 @@ class Record:
     data: DataCard
     hyperparameters: Mapping[str, Any]
     overrides: Mapping[str, Any]
-    """What the user set, a part of `hyperparameters` or `recipe`."""
+    """What the user set: parts of `hyperparameters` and `recipe`, and files that steps were read from."""
     recipe: Mapping[str, Any]
     network: NetworkCard | None
     """None only when the run failed before it was built."""

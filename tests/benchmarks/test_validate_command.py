@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.kernels.many_records import plain_record
-from benchmarks.records import card_of
+from benchmarks.recording import card_of
 from protocols import names
 from protocols.datasets import DATASETS
 from reports.codec import dumps

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from benchmarks.records import card_of
+from benchmarks.recording import card_of
 from protocols import names
 from protocols.datasets import DATASETS
 from protocols.datasets.dataset import Dataset
