@@ -167,6 +167,8 @@ class SideBySide:
             reason = f"its process ended with status {status}; {_remedy(status)}"
             records.save(failed_record(run, self.options.device, reason), run, self.folder)
             tqdm.write(f"{run.full_name}: failed: {reason}", file=sys.stderr)
+        elif status == 0:  # it read the changed files, this process the ones before
+            tqdm.write(f"{run.full_name}: files changed meanwhile; give the command again", file=sys.stderr)
         return False
 
 

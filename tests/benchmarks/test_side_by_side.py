@@ -89,6 +89,20 @@ def test_a_killed_command_takes_its_processes_along(tiny_protocol: Path, tmp_pat
     wait_until(lambda: not grows(marker))
 
 
+def test_files_that_change_meanwhile_are_told(
+    run_tiny: Runner, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process of `--jobs` reads a method as it is now, the first one as it was: two things were asked."""
+    own = tmp_path / "edited.py"
+    edit = (
+        f"path = {str(own)!r}; text = open(path).read(); open(path, 'w').write(text + '\\nEDITED = True\\n')"
+    )
+    start = BREAKS.format(fault="return super().later_loss(batch)")
+    own.write_text(f"import sys\n{start}\nif '--only' in sys.argv:\n    {edit}\n")
+    assert run_tiny("--jobs", "2", methods=f"{own},mib") == 1
+    assert "files changed meanwhile; give the command again" in capfd.readouterr().err
+
+
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
