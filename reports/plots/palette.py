@@ -1,8 +1,8 @@
 """How a method looks: the same colour, dash and marker in every plot, whoever else is in it.
 
-Built-in methods have a place in the table below: cool colours on DeepLabv3, greens on SegViT, warm ones on
-Mask2Former. All are of middling lightness, so that they stand out from a white and from a dark page; where
-two hues are close to a colour-blind reader, dash and marker differ. A user's method gets its place by the
+Most built-in methods have a place in the table below: cool colours on DeepLabv3, greens on SegViT, warm ones
+on Mask2Former. All are of middling lightness, so that they stand out from a white and from a dark page; where
+two hues are close to a colour-blind reader, dash and marker differ. Any other method gets its look by the
 hash of its name, and `mib[kd_weight=100]` keeps the colour of `mib` with another dash and marker.
 """
 
@@ -31,6 +31,9 @@ BUILT_IN = {
     "lwf": Look("#2f6fd0", SOLID, "o"),
     "lwf-mc": Look("#7aa6ec", DASHED, "s"),
     "ilt": Look("#5163c8", DASH_DOT, "^"),
+    "sdr": Look("#4a86b8", SOLID, "X"),
+    "sdr-fixed": Look("#8fb0cc", DASHED, "X"),
+    "ewf": Look("#a85fb0", SOLID, "P"),
     "ewc": Look("#1592ac", SOLID, "D"),
     "pi": Look("#4cb2c6", DASHED, "v"),
     "rw": Look("#0f7085", DASH_DOT, "P"),
@@ -48,6 +51,8 @@ BUILT_IN = {
     "balconpas-r": Look("#ec7a1c", SOLID, "s"),
     "balconpas-fixed": Look("#e6837a", DASHED, "^"),
     "simcis": Look("#c99700", SOLID, "D"),
+    "comformer": Look("#b8562f", SOLID, "v"),
+    "eclipse": Look("#9c7a3c", SOLID, "P"),
 }
 _USERS = ("#d6408f", "#97742f", "#a04a63", "#8f8f22", "#e57ab0", "#6f7f3f", "#b5722a", "#a8587f")
 

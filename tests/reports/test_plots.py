@@ -295,9 +295,9 @@ def test_long_names_are_shortened_and_stay_different() -> None:
 
 def test_looks_of_built_in_methods_differ() -> None:
     names = list(builtin_methods())
-    assert set(names) == set(BUILT_IN)
-    looks = [look_of(name) for name in names]
-    assert len({look.colour for look in looks}) == len(looks)
+    assert set(BUILT_IN) <= set(names)
+    assert len({look_of(name) for name in names}) == len(names)
+    assert len({look.colour for look in BUILT_IN.values()}) == len(BUILT_IN)
     assert look_of("mib[kd_weight=1]").colour == look_of("mib").colour
     assert look_of("mib[kd_weight=1]") != look_of("mib")
     assert look_of("mine") == look_of("mine")
