@@ -60,6 +60,7 @@ def configure(
             known = field_names(hyperparameters, recipe)
             raise ValueError(f"{setting}: unknown parameter {setting.name!r}; {suggest(setting.name, known)}")
         overrides |= value
+    _reject_idle(overrides, recipe)
     _check(method, hyperparameters, recipe)
     return Setup(hyperparameters, recipe, overrides)
 
@@ -70,6 +71,16 @@ def _is_of_another_network(setting: Setting, recipe: Recipe) -> bool:
         return False
     kinds = {typing.get_type_hints(m.default_recipe)["return"] for m in builtin_methods().values()}
     return setting.name in field_names(*kinds)
+
+
+def _reject_idle(overrides: dict[str, Any], recipe: Recipe) -> None:
+    """Epochs that are set where iterations decide would only change the name of the row."""
+    for epochs, iterations in (("epochs", "iterations"), ("later_epochs", "later_iterations")):
+        if epochs in overrides and (number := getattr(recipe, iterations)):
+            raise ValueError(
+                f"--set recipe.{epochs}: has no effect, this recipe counts {iterations} = {number}; "
+                f"set those, or recipe.{iterations}=0 too"
+            )
 
 
 def _check(method: MethodClass, hyperparameters: Any, recipe: Recipe) -> None:

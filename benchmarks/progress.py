@@ -67,6 +67,8 @@ class Display:
 
     def _open_step(self, run: Run, index: int, progress: Progress) -> None:
         self._close_step()
+        if progress.iteration > 1:
+            self.say(f"{_label(run, index)}: goes on after iteration {progress.iteration - 1}")
         self.current = (run, index)
         self.step = Bar(
             total=run.iterations(index),

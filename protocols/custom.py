@@ -132,7 +132,7 @@ def _check_keys(
             raise ValueError(f"key {where + key!r} is missing: add it")
 
 
-_TYPE_NAMES = {str: "a string", list: "a list", dict: "a table", bool: "true or false"}
+_TYPE_NAMES = {str: "a string", list: "a list in [ ]", dict: "a table", bool: "true or false"}
 
 
 def _choice(table: dict[str, Any], key: str, choices: tuple[str, ...]) -> str:
@@ -193,6 +193,11 @@ def _find_class(entry: Any, index: int, dataset: Dataset) -> int:
     if isinstance(entry, str):
         if entry in names[1:]:
             return names.index(entry)
+        if isinstance(dataset, Folder) and entry == dataset.name_of_zero:
+            raise ValueError(
+                f"steps[{index}]: {entry!r} has id 0, which is the background: if it is a class, add "
+                "`background = false` to [dataset]"
+            )
         near = difflib.get_close_matches(entry, names[1:], n=3, cutoff=0.5) or list(names[1:6])
         raise ValueError(f"steps[{index}]: no class {entry!r}, did you mean {', '.join(near)}")
     if isinstance(entry, bool) or not isinstance(entry, int):
@@ -248,7 +253,5 @@ def _resolve(key: str, value: str, path: Path, data_root: Path | None) -> Path:
     for place in places:
         if place.exists():
             return place
-    looked = " and ".join(dict.fromkeys(str(place) for place in places))
-    raise FileNotFoundError(
-        f"{key} = {value!r}: {looked} do not exist, put it there or pass another --data-root"
-    )
+    looked = " or ".join(dict.fromkeys(str(place) for place in places))
+    raise FileNotFoundError(f"{key} = {value!r}: there is no {looked}; put it there or give --data-root DIR")

@@ -18,7 +18,7 @@ from protocols.protocol import RULES, SETTINGS, TASKS, Protocol, Step
 
 SEMANTIC = TASKS[0]
 
-HINT = "`run_benchmark.py ls protocols` lists them all"
+HINT = "`run_benchmark.py ls protocols` lists them all; one's own is given by its .toml file"
 _TAIL = (
     r"(?:-(?P<task>semantic|panoptic|instance))?(?:-(?P<setting>overlapped|disjoint|partitioned))?"
     r"(?P<mib>\+mib)?(?:@(?P<order>[A-Za-z0-9-]+))?"

@@ -22,7 +22,7 @@ def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: s
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[str]) -> str:
     """Columns two spaces apart."""
-    widths = _widths(headers, rows)
+    widths = _widths(headers, rows, widest=80)
     right = [header in numbers for header in headers]
     return "\n".join("  ".join(_aligned(cells, widths, right)).rstrip() for cells in (headers, *rows))
 
@@ -44,9 +44,9 @@ def signed(value: float | None) -> str:
     return "0.0" if text[1:] == "0.0" else text
 
 
-def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]], widest: int = WIDEST) -> list[int]:
     columns = zip(headers, *rows, strict=True)
-    return [max(3, *(min(len(cell), WIDEST) for cell in column)) for column in columns]
+    return [max(3, *(min(len(cell), widest) for cell in column)) for column in columns]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:

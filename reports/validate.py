@@ -16,7 +16,7 @@ from reports.columns import METRICS
 from reports.measures import measure
 from reports.record import Counts, InstanceCounts, PanopticCounts, Record, SemanticCounts, StepRecord, read
 
-PROVENANCE = re.compile(r"port of [^\s@]+@\S+|paper only|baseline|official code of [^\s@]+@\S+|example")
+PROVENANCE = re.compile(r"port of [^\s@]+@\S+|paper only|baseline|official code of [^\s@]+@\S+|new|example")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _of_the_record(record: Record) -> Iterator[Finding]:
         yield Finding("network.parameters", "0, but a network has some; count them after the last step")
     if not PROVENANCE.fullmatch(record.method.provenance):
         problem = f"{record.method.provenance!r}; say 'port of REPO@commit', 'official code of REPO@commit',"
-        yield Finding("method.provenance", f"{problem} 'paper only' or 'baseline'", is_error=False)
+        yield Finding("method.provenance", f"{problem} 'paper only', 'baseline' or 'new'", is_error=False)
     if record.finished and record.cost is None:
         problem = "null; the table will have no time and no memory: add them where they were measured"
         yield Finding("cost", problem, is_error=False)

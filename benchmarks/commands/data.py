@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         ),
     ):
         parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        parser.add_argument("dataset", choices=NAMES)
+        parser.add_argument("dataset", choices=NAMES, type=lambda name: "ade20k" if name == "ade" else name)
         parser.add_argument(
             "--data-root", type=Path, default=Path("data"), help="folder with the data sets (default: data)"
         )

@@ -46,6 +46,7 @@ def export(
     from benchmarks.store import Store
     from reports.files import write_text
     from reports.model_card import model_card
+    from reports.samples import folder_of
 
     record = _find(runs, protocol, method, seed)
     last = len(record.steps) - 1
@@ -58,7 +59,8 @@ def export(
             f"{store.folder / measured.key}: the step is no longer in the store; run the benchmark again"
         )
     first = len(record.protocol.steps) - len(record.steps) if record.knows_last_step_alone else 0
-    weights = out or runs / "exports" / protocol / f"{record.method.key}-seed-{seed}-step-{step}.safetensors"
+    row = folder_of(record.method.name)
+    weights = out or runs / "exports" / protocol / f"{row}-seed-{seed}-step-{step}.safetensors"
     card = CheckpointCard(
         method=record.method.key,
         protocol=record.protocol.name,

@@ -86,6 +86,7 @@ class Folder(Dataset):
             names = list(classes)
         while names and len(names) - 1 in self.ignored:
             names.pop()
+        self.name_of_zero = names[0] if names else ""
         names = ["background", *names[1:]] if self._background else ["unlabelled", *names]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -45,6 +45,12 @@ def test_unknown_method_names_the_nearest(command: list[str], capsys: Capture) -
     assert "did you mean mib?" in error
 
 
+def test_epochs_without_effect(command: list[str], capsys: Capture) -> None:
+    command[1] = "voc-15-5"
+    error = error_of([*command, "--set", "recipe.later_epochs=1", "--scale", "mini", "--dry-run"], capsys)
+    assert "--set recipe.later_epochs: has no effect, this recipe counts later_iterations = 30" in error
+
+
 def test_missing_method_file(command: list[str], capsys: Capture) -> None:
     command[3] = "nowhere/mine.py"
     assert "nowhere/mine.py: no such method file" in error_of(command, capsys)

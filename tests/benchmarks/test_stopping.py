@@ -85,6 +85,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert last == f"stopped by {name}; the same command goes on where this one stopped"
     assert not list((tmp_path / "runs/records").rglob("*.json"))
     assert run_tiny(methods=method) == 0
+    assert "tiny-2-1 stopped/seed-0 step 1/3: goes on after iteration 3\n" in capsys.readouterr().err
     assert result(tmp_path / "runs") == result(tmp_path / "undisturbed")
 
 

@@ -97,6 +97,8 @@ ignore = [11]
     ):
         with pytest.raises(ValueError, match=message):
             load(text.replace('"Sky"', wrong), tmp_path, shared_data("camvid").parent)
+    with pytest.raises(ValueError, match="'Sky' has id 0, which is the background: if it is a class, add"):
+        load(text.replace("background = false", ""), tmp_path, shared_data("camvid").parent)
     with_background = load('other_classes = "background"\n' + text, tmp_path, shared_data("camvid").parent)
     assert with_background.protocol.has_background_shift
     assert labels.training_lut(with_background.protocol, 1)[[1, 7, 11, 255]].tolist() == [0, 7, 11, 255]
@@ -136,7 +138,7 @@ ignore = [11]
             'layout = "folder"\nbackground = 1',
             "dataset.background = 1: this must be true or false",
         ),
-        ('root = "."', 'root = "gone"', "dataset.root = 'gone': .*gone do not exist, put it there"),
+        ('root = "."', 'root = "gone"', "dataset.root = 'gone': .*gone; put it there or give"),
         ('root = "."', 'root = "."\n[recipe]\nweights = "w.npz"', "recipe.weights = 'w.npz'"),
         ('root = "."', 'root = ".', "not a readable TOML file"),
     ],
