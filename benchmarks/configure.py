@@ -48,6 +48,7 @@ def configure(
         own = {"source": f"[recipe] of {protocol.name}", **own_recipe}
         recipe = with_values(recipe, own, f"[recipe] of {protocol.name}")
     overrides: dict[str, Any] = {}
+    of_recipe = []
     for setting in settings:
         if setting.target not in (method.key, "recipe") or _is_of_another_network(setting, recipe):
             continue
@@ -56,11 +57,12 @@ def configure(
             hyperparameters = with_values(hyperparameters, value, str(setting))
         elif setting.target == "recipe" or setting.name in field_names(recipe):
             recipe = with_values(recipe, value, str(setting))
+            of_recipe.append(setting)
         else:
             known = field_names(hyperparameters, recipe)
             raise ValueError(f"{setting}: unknown parameter {setting.name!r}; {suggest(setting.name, known)}")
         overrides |= value
-    _reject_idle(overrides, recipe)
+    _reject_idle(of_recipe, recipe)
     _check(method, hyperparameters, recipe)
     return Setup(hyperparameters, recipe, overrides)
 
@@ -73,12 +75,13 @@ def _is_of_another_network(setting: Setting, recipe: Recipe) -> bool:
     return setting.name in field_names(*kinds)
 
 
-def _reject_idle(overrides: dict[str, Any], recipe: Recipe) -> None:
+def _reject_idle(settings: Sequence[Setting], recipe: Recipe) -> None:
     """Epochs that are set where iterations decide would only change the name of the row."""
-    for epochs, iterations in (("epochs", "iterations"), ("later_epochs", "later_iterations")):
-        if epochs in overrides and (number := getattr(recipe, iterations)):
+    for setting in settings:
+        iterations = setting.name.replace("epochs", "iterations")
+        if iterations != setting.name and (number := getattr(recipe, iterations)):
             raise ValueError(
-                f"--set recipe.{epochs}: has no effect, this recipe counts {iterations} = {number}; "
+                f"{setting}: has no effect, this recipe counts {iterations} = {number}; "
                 f"set those, or recipe.{iterations}=0 too"
             )
 

@@ -51,6 +51,21 @@ def test_epochs_without_effect(command: list[str], capsys: Capture) -> None:
     assert "--set recipe.later_epochs: has no effect, this recipe counts later_iterations = 30" in error
 
 
+def test_epochs_of_a_method_are_its_own(command: list[str], tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from dataclasses import dataclass\n"
+        "from methods.finetune import FineTune\n\n"
+        "class Mine(FineTune):\n"
+        "    key = 'mine'\n\n"
+        "    @dataclass(frozen=True)\n"
+        "    class Hyperparameters:\n"
+        "        epochs: int = 3\n"
+    )
+    command[1], command[3] = "voc-15-5", str(own)
+    assert main([*command, "--set", "mine.epochs=1", "--scale", "mini", "--dry-run"]) == 0
+
+
 def test_missing_method_file(command: list[str], capsys: Capture) -> None:
     command[3] = "nowhere/mine.py"
     assert "nowhere/mine.py: no such method file" in error_of(command, capsys)
