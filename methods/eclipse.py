@@ -75,8 +75,8 @@ class Eclipse(AssigningMethod):
             return published
         # Ours, chosen on the stand-in. So small a network leaves every class some probability, all together
         # more than 1: ∅ has δ itself, and the published 0.7 would let no new class through.
-        mini = replace(published, prompts=10, later_class_weight=25.0, class_prior=0.01)
-        return replace(mini, first_delta=0.1, later_delta=0.2)
+        deltas = {"first_delta": 0.1, "later_delta": 0.2}
+        return replace(published, prompts=10, later_class_weight=25.0, class_prior=0.01, **deltas)
 
     @classmethod
     def published_hyperparameters(cls, protocol: Protocol) -> Hyperparameters:

@@ -15,6 +15,7 @@ from torch import Tensor
 from methods.deeplab import DeepLabMethod
 from methods.deeplab_recipe import DeepLabRecipe
 from methods.losses.prototypes import (
+    ClassPixels,
     Layout,
     attraction,
     class_pixels,
@@ -120,16 +121,17 @@ class SDR(DeepLabMethod):
 
     def first_step_loss(self, batch: Batch) -> dict[str, Tensor]:
         output = self.network(batch.images, return_features=True)
-        self._gather(*self._features_and_labels(output, batch))
+        features, labels = self._features_and_labels(output, batch)
+        self._gather({layout: class_pixels(features.detach(), labels, layout) for layout in self.prototypes})
         return {"cross_entropy": cross_entropy(output.logits, batch.labels)}
 
     def later_loss(self, batch: Batch) -> dict[str, Tensor]:
         old_logits = self.teacher_output(batch.images).logits
         output = self.network(batch.images, return_features=True)
         features, labels = self._features_and_labels(output, batch)
-        self._gather(features, labels)
-        choice, prototypes = self.hyperparameters, self.prototypes[self._layout]
         pixels = class_pixels(features, labels, self._layout)
+        self._gather({self._layout: pixels})
+        choice, prototypes = self.hyperparameters, self.prototypes[self._layout]
         matching_layout = Layout.COLUMNS if choice.mixed_channels else Layout.TRUE
         old_pixels = class_pixels(features, self._old_labels(old_logits, labels), matching_layout)
         shift = self.protocol.has_background_shift
@@ -156,12 +158,12 @@ class SDR(DeepLabMethod):
         return features, nearest(batch.labels, features.shape[2], features.shape[3])
 
     @torch.no_grad()
-    def _gather(self, features: Tensor, labels: Tensor) -> None:
+    def _gather(self, pixels: Mapping[Layout, ClassPixels]) -> None:
         """Update the prototypes with a batch, of all processes, before its losses are taken."""
         counts = self.counts
         for layout, means in self.prototypes.items():
-            pixels = class_pixels(features, labels, layout)
-            sums, numbers = sum_over_processes(class_sums(pixels, means, self._background_is_reliable))
+            batch = class_sums(pixels[layout], means, self._background_is_reliable)
+            sums, numbers = sum_over_processes(batch)
             self.prototypes[layout], self.counts = updated_prototypes(means, counts, sums, numbers)
 
     @property
