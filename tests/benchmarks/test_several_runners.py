@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.again import command
 from reports.record import Record, read, without_cost
 from tests.benchmarks.test_side_by_side import wait_until
 
 Runner = Callable[..., int]
-CODE = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
 GATED = """
 import time
 from pathlib import Path
@@ -33,19 +32,9 @@ class Gated(FineTune):
 
 
 def start(protocol: Path, runs: Path, log: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-c",
-        CODE,
-        "--protocol",
-        str(protocol),
-        "--runs",
-        str(runs),
-        "--device",
-        "cpu",
-    ]
+    options = ["--protocol", str(protocol), "--runs", str(runs), "--device", "cpu", *more]
     with log.open("wb") as file:
-        return subprocess.Popen([*command, "--device", "cpu", *more], stdout=file, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command(options), stdout=file, stderr=subprocess.STDOUT)
 
 
 def stable(runs: Path) -> dict[str, Record]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks import side_by_side
+from benchmarks import again, side_by_side
 from benchmarks.plan import make_run, open_benchmark
 from benchmarks.run import Run
 from benchmarks.side_by_side import choose_jobs
@@ -81,8 +80,7 @@ def test_a_killed_command_takes_its_processes_along(tiny_protocol: Path, tmp_pat
     own.write_text(BREAKS.format(fault=f"{fault}; return super().later_loss(batch)"))
     options = ["--methods", f"{own},mib", "--runs", str(tmp_path / "runs"), "--jobs", "2", "--device", "cpu"]
     options += ["--set", "recipe.later_iterations=2000"]
-    code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = subprocess.Popen([sys.executable, "-c", code, "--protocol", str(tiny_protocol), *options])
+    command = subprocess.Popen(again.command(["--protocol", str(tiny_protocol), *options]))
     wait_until(marker.exists)
     command.kill()
     command.wait()

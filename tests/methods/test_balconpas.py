@@ -21,10 +21,10 @@ from protocols.names import parse
 from protocols.segments import Segments
 from protocols.splits import step_samples
 from protocols.transforms import IMAGENET
+from tests.methods.teaching import SIDE, batch, rectangle, teach
 from tests.methods.test_methods import TINY_MASK2FORMER, batch_of, built, train_a_little
 
 PROTOCOL = parse("ade-100-10", "panoptic")
-SIDE = 32
 
 
 def in_second_step(**settings: float) -> BalConpas:
@@ -33,12 +33,6 @@ def in_second_step(**settings: float) -> BalConpas:
     for step in PROTOCOL.steps[:2]:
         method.begin_step(step, None)  # type: ignore[arg-type]
     return method
-
-
-def rectangle(top: int, bottom: int, left: int, right: int) -> Tensor:
-    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    mask[top:bottom, left:right] = True
-    return mask
 
 
 def segments(*found: tuple[int, Tensor]) -> Segments:
@@ -50,33 +44,6 @@ def segments(*found: tuple[int, Tensor]) -> Segments:
 CURRENT = segments((104, rectangle(0, 16, 0, 16)), (109, rectangle(0, 0, 0, 0)))
 REPLAYED = segments((3, rectangle(0, 16, 0, 16)), (99, rectangle(16, 32, 8, 24)))
 NOTHING = segments()
-
-
-def batch(*images: Segments) -> Batch:
-    generator = torch.Generator().manual_seed(3)
-    pixels = torch.randn(len(images), 3, SIDE, SIDE, generator=generator)
-    return Batch(pixels, torch.full((len(images), SIDE, SIDE), 255), list(images))
-
-
-def teach(method: BalConpas, *known: tuple[int, Tensor]) -> None:
-    """Lets the old network be sure of these segments in every image, one a query, and of nothing else."""
-    assert method.teacher is not None
-    real = method.teacher.forward
-
-    def forward(images: Tensor) -> object:
-        output = real(images)
-        num_queries, num_classes = output.logits.shape[1], output.logits.shape[2] - 1
-        logits = torch.full_like(output.layer_logits, -9.0)
-        logits[..., num_classes] = 0.0
-        drawn = torch.full((len(images), num_queries, *output.mask_features.shape[2:]), -9.0)
-        for query, (index, mask) in enumerate(known):
-            logits[..., query, index] = 9.0 - query
-            drawn[:, query] = torch.where(mask[::4, ::4], 9.0, -9.0)
-        output.__dict__["masks"] = drawn  # a cached property
-        object.__setattr__(output, "layer_logits", logits)
-        return output
-
-    method.teacher.forward = forward  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("taught", [True, False])

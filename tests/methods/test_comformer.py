@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from methods.comformer import CoMFormer
 from methods.mask2former_recipe import Mask2FormerRecipe
 from methods.networks.mask2former.soft_masks import SoftMemory
-from protocols.loading import Batch
 from protocols.names import parse
 from protocols.segments import Segments
+from tests.methods.teaching import SIDE, batch, rectangle, teach
 from tests.methods.test_methods import built, train_a_little
 
 PROTOCOL = parse("ade-100-10", "panoptic")
-SIDE = 32
 
 
 def in_second_step() -> CoMFormer:
@@ -26,40 +24,8 @@ def in_second_step() -> CoMFormer:
     return method
 
 
-def rectangle(top: int, bottom: int, left: int, right: int) -> Tensor:
-    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    mask[top:bottom, left:right] = True
-    return mask
-
-
 CORNER = Segments(torch.tensor([104]), rectangle(0, 16, 0, 16)[None])
 NOTHING = Segments(torch.zeros(0, dtype=torch.int64), torch.zeros(0, SIDE, SIDE, dtype=torch.bool))
-
-
-def batch(*images: Segments) -> Batch:
-    pixels = torch.randn(len(images), 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
-    return Batch(pixels, torch.full((len(images), SIDE, SIDE), 255), list(images))
-
-
-def teach(method: CoMFormer, *known: tuple[int, Tensor]) -> None:
-    """Lets the old network be sure of these segments, one a query; its other queries say nothing."""
-    assert method.teacher is not None
-    real = method.teacher.forward
-
-    def forward(images: Tensor) -> object:
-        output = real(images)
-        num_queries, num_classes = output.logits.shape[1], output.logits.shape[2] - 1
-        logits = torch.full_like(output.layer_logits, -9.0)
-        logits[..., num_classes] = 0.0
-        drawn = torch.zeros(len(images), num_queries, *output.mask_features.shape[2:])
-        for query, (index, mask) in enumerate(known):
-            logits[..., query, index] = 9.0
-            drawn[:, query] = torch.where(mask[::4, ::4], 9.0, -9.0)
-        output.__dict__["masks"] = drawn  # a cached property
-        object.__setattr__(output, "layer_logits", logits)
-        return output
-
-    method.teacher.forward = forward  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("images", [(CORNER, NOTHING), (NOTHING, NOTHING)], ids=["mixed", "no targets"])
@@ -75,7 +41,8 @@ def test_every_loss_and_gradient_is_finite(images: tuple[Segments, ...]) -> None
 
 def test_pseudo_labels_are_where_no_label_is() -> None:
     method = in_second_step()
-    teach(method, (7, rectangle(0, 16, 0, 16)), (50, rectangle(16, 32, 0, 32)), (7, rectangle(0, 0, 0, 0)))
+    empty = (7, rectangle(0, 0, 0, 0))
+    teach(method, (7, rectangle(0, 16, 0, 16)), (50, rectangle(16, 32, 0, 32)), empty, elsewhere=0.0)
     old = method.teacher_output(batch(CORNER, NOTHING).images)
     labelled, unlabelled = method.pseudo_labels(old, [CORNER, NOTHING])
     assert labelled.classes.tolist() == [50]
